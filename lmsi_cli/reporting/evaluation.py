@@ -32,12 +32,8 @@ def result_section(e: Evaluation, number: int) -> Section:
     """
     changes = changes_sheet("changes, paired by question; p by Holm", e.pairs)
     sheets = (*_sheets(e), changes, _flips(e), *_confidence(e))
-    return Section(
-        key=f"result-{number}",
-        title=f"Result: {e.data}",
-        lines=tuple(result_lines(e)),
-        sheets=tuple(s for s in sheets if s.rows),
-    )
+    shown = [s for s in sheets if s.rows]
+    return Section(f"result-{number}", f"Result: {e.data}", list(result_lines(e)), shown)
 
 
 def _sheets(e: Evaluation) -> tuple[Sheet, ...]:
@@ -89,11 +85,11 @@ def accuracy_sheet(e: Evaluation) -> Sheet:
     several = len({v.seed for v in e.of_model(models[0])}) > 1
     seeds = f"The figures are of seed {e.mains[0].seed}, the changes of all seeds."
     return Sheet(
-        title=f"{e.data}: {e.n} questions, % right [95% interval]",
-        columns=("", *columns),
-        rows=tuple(rows),
-        tones=tuple(tone(p.change, p.p_holm) if p else "" for p in pairs),
+        f"{e.data}: {e.n} questions, % right [95% interval]",
+        ["", *columns],
+        rows,
         note=seeds if several else "",
+        tones=[tone(p.change, p.p_holm) if p else "" for p in pairs],
     )
 
 
@@ -122,7 +118,7 @@ def cost_sheet(e: Evaluation) -> Sheet:
         ]
         rows.append((line, *map(" > ".join, zip(*told, strict=True))))
     columns = ("", "parsed", "cut off", "tokens", "seconds")
-    return Sheet(title="form and cost of an answer", columns=columns, rows=tuple(rows))
+    return Sheet("form and cost of an answer", columns, rows)
 
 
 def changes_sheet(title: str, pairs: Sequence[Pair]) -> Sheet:
@@ -137,12 +133,8 @@ def changes_sheet(title: str, pairs: Sequence[Pair]) -> Sheet:
         )
         for p in pairs
     ]
-    return Sheet(
-        title=title,
-        columns=("", "models", "points [95% interval]", "questions", "p"),
-        rows=tuple(rows),
-        tones=tuple(tone(p.change, p.p_holm) for p in pairs),
-    )
+    columns = ("", "models", "points [95% interval]", "questions", "p")
+    return Sheet(title, columns, rows, tones=[tone(p.change, p.p_holm) for p in pairs])
 
 
 def flips_sheet(line: str, n: int, changed: Sequence[tuple[Labelled, float, float]]) -> Sheet:
@@ -160,13 +152,10 @@ def flips_sheet(line: str, n: int, changed: Sequence[tuple[Labelled, float, floa
         for word, questions in (("better", up), ("worse", down))
         for q in questions[:FLIPS]
     ]
+    title = f"{line}, of {n} questions: better {len(up)}, worse {len(down)}"
     left = len(changed) - len(rows)
-    return Sheet(
-        title=f"{line}, of {n} questions: better {len(up)}, worse {len(down)}",
-        columns=("", "", "right answer", "question"),
-        rows=tuple(rows),
-        note=f"and {left} more" if left > 0 else "",
-    )
+    note = f"and {left} more" if left > 0 else ""
+    return Sheet(title, ("", "", "right answer", "question"), rows, note)
 
 
 def _flips(e: Evaluation) -> Sheet:
@@ -179,8 +168,7 @@ def _flips(e: Evaluation) -> Sheet:
 def _controls(e: Evaluation) -> Sheet:
     """Every line of the controls; their p-values are left out."""
     sheet = changes_sheet("controls: changes that are no gain", e.nulls)
-    rows = tuple(row[:-1] for row in sheet.rows)
-    return Sheet(title=sheet.title, columns=sheet.columns[:-1], rows=rows)
+    return Sheet(sheet.title, sheet.columns[:-1], [row[:-1] for row in sheet.rows])
 
 
 def _sweep(e: Evaluation) -> Sheet:
@@ -193,12 +181,9 @@ def _sweep(e: Evaluation) -> Sheet:
         shares = [with_interval(f.accuracy if f else None) for f in figures]
         rows.append((f"{v.model}, t {v.temperature:g}, seed {v.seed}", *shares))
     note = "The best of several temperatures is chosen on these questions: a little too good."
-    return Sheet(
-        title="by temperature and seed, % right [95% interval]",
-        columns=("", *lines),
-        rows=tuple(rows),
-        note=note if len({v.temperature for v in drawn}) > 1 else "",
-    )
+    several = len({v.temperature for v in drawn}) > 1
+    title = "by temperature and seed, % right [95% interval]"
+    return Sheet(title, ("", *lines), rows, note if several else "")
 
 
 def _curves(e: Evaluation) -> Sheet:
@@ -210,7 +195,7 @@ def _curves(e: Evaluation) -> Sheet:
         for p in v.curve
     ]
     title = f"what more paths give: {e.data}, % right [95% interval]"
-    return Sheet(title=title, columns=("", "maj@k", "pass@k"), rows=tuple(rows))
+    return Sheet(title, ("", "maj@k", "pass@k"), rows)
 
 
 def _confidence(e: Evaluation) -> Iterator[Sheet]:
@@ -226,19 +211,16 @@ def _confidence(e: Evaluation) -> Iterator[Sheet]:
         )
         for name, t in e.confidence.items()
     ]
-    yield Sheet(
-        title="share of the winner as confidence",
-        columns=("", "questions", "mean share", "vote right, %", "ECE", "AUROC"),
-        rows=tuple(rows),
-        note="ECE: 0 is best. AUROC: 0.5 tells nothing, less is upside down.",
-    )
+    columns = ("", "questions", "mean share", "vote right, %", "ECE", "AUROC")
+    note = "ECE: 0 is best. AUROC: 0.5 tells nothing, less is upside down."
+    yield Sheet("share of the winner as confidence", columns, rows, note)
     tenths = [
         (name, f"{b.low:.1f} to {b.high:.1f}", f"{b.n:,}", with_interval(b.accuracy))
         for name, t in e.confidence.items()
         for b in t.reliability
     ]
-    columns = ("", "share of the winner", "questions", "vote right, %")
-    yield Sheet(title="reliability: share against accuracy", columns=columns, rows=tuple(tenths))
+    headings = ("", "share of the winner", "questions", "vote right, %")
+    yield Sheet("reliability: share against accuracy", headings, tenths)
 
 
 def picture(e: Evaluation) -> Sheet:
@@ -247,10 +229,10 @@ def picture(e: Evaluation) -> Sheet:
     lines = [e.primary, *(n for n in sampled if n.startswith(("majority", "any")))]
     found = list(_figures(e, dict.fromkeys(lines)))
     return Sheet(
-        title=f"Right answers, {e.n} questions of {e.data}",
-        columns=("", "model", "% right [95% interval]"),
-        rows=tuple((name, model, with_interval(f.accuracy)) for name, model, f in found),
-        spans=tuple(f.accuracy for _, _, f in found),
+        f"Right answers, {e.n} questions of {e.data}",
+        ("", "model", "% right [95% interval]"),
+        [(name, model, with_interval(f.accuracy)) for name, model, f in found],
         note=f"{e.primary} decides. Majority: what voting gives; any: the ceiling of any selection."
         " All with 95% intervals.",
+        spans=[f.accuracy for _, _, f in found],
     )

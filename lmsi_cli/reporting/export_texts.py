@@ -156,7 +156,7 @@ def header(card: Card) -> str:
 
 
 def _sheet(rows: Rows) -> Sheet:
-    return Sheet(title="", rows=tuple((_short(a), _short(b)) for a, b in rows))
+    return Sheet("", rows=[(_short(a), _short(b)) for a, b in rows])
 
 
 def _short(text: str) -> str:

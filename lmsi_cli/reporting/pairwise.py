@@ -236,21 +236,16 @@ def opposed_section(o: Opposed) -> Section:
     if not o.differences:
         lines.append("no setting differs")
     flips = [(f.question, f.a, f.b) for f in o.flips]
-    differing = tuple((d.name, d.a, d.b) for d in o.differences)
+    differing = [(d.name, d.a, d.b) for d in o.differences]
     tokenizers = any(d.name == "tokenizer" and UNKNOWN not in (d.a, d.b) for d in o.differences)
     note = "the tokenizers differ, so counts of tokens do not compare" if tokenizers else ""
     sheets = (
-        Sheet(title="what differs", columns=("", "A", "B"), rows=differing, note=note),
+        Sheet("what differs", ("", "A", "B"), differing, note),
         accuracy_sheet(o.evaluation),
         cost_sheet(o.evaluation),
         flips_sheet(o.line, o.evaluation.n, flips),
     )
-    return Section(
-        key="comparison",
-        title="A and B",
-        lines=tuple(lines),
-        sheets=tuple(s for s in sheets if s.rows),
-    )
+    return Section("comparison", "A and B", lines, [s for s in sheets if s.rows])
 
 
 def flip_texts(o: Opposed) -> Iterator[str]:
