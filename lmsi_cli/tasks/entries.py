@@ -93,7 +93,9 @@ def text_entries(name: str, text: str) -> Iterator[Row]:
         value = _decoded(text)
     except ValueError:  # not one value, so one a line
         return json_rows(name, text)
-    return _listed(name, value if isinstance(value, list) else [value])
+    placed = enumerate(value if isinstance(value, list) else [value], 1)
+    named = ((f"{name}: entry {number}", entry) for number, entry in placed)
+    return (Row(where, _object(where, entry)) for where, entry in named)
 
 
 def _decoded(text: str) -> Any:  # noqa: ANN401 - whatever JSON holds
@@ -109,11 +111,6 @@ def _decoded(text: str) -> Any:  # noqa: ANN401 - whatever JSON holds
     except RecursionError:
         raise ValueError("nested too deep") from None
     return value
-
-
-def _listed(name: str, values: list[Any]) -> Iterator[Row]:
-    for number, value in enumerate(values, 1):
-        yield Row(f"{name}: entry {number}", _object(f"{name}: entry {number}", value))
 
 
 def _object(where: str, value: object, hint: str = "") -> dict[str, Any]:
