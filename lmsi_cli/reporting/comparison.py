@@ -36,11 +36,8 @@ from lmsi_cli.stats import holm, paired
 def compared(evaluations: Sequence[Evaluation], seed: int = 0) -> list[Evaluation]:
     """Pair every model with the base, and correct the p-values over all comparisons.
 
-    For Holm's correction the primary pairs are one family, all the others another.
-
-    Args:
-        evaluations: Those of one call, one per data set, with their variants.
-        seed: The seed of the bootstrap.
+    The evaluations are those of one call, one per data set. For Holm's correction the primary pairs
+    are one family, all the others another. ``seed`` is that of the bootstrap.
     """
     found = []
     for e in evaluations:
@@ -239,9 +236,8 @@ def gained(evaluations: Sequence[Evaluation]) -> str | None:
 def headline(measured: Sequence[Evaluation], kept: str = "") -> tuple[str, tuple[str, ...]]:
     """The deciding comparison in a sentence, and notes on controls and other measurements.
 
-    Args:
-        measured: At least one evaluation, the deciding one first.
-        kept: The model of the round that is kept; empty: the first model.
+    At least one evaluation is ``measured``, the deciding one first; ``kept`` is the model of the
+    round that is kept, by default the first model.
     """
     primary = [(p, e) for e in measured for p in e.pairs if p.primary]
     if not primary:

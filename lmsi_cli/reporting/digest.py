@@ -251,16 +251,8 @@ def _environment() -> jinja2.Environment:
     return env
 
 
-class Plot(NamedTuple):
-    """A chart in pixels: the ends of its axes with their names, and each series' points."""
-
-    x: list[tuple[float, str]]
-    y: list[tuple[float, str]]
-    points: list[str]
-
-
-def plot(chart: Chart) -> Plot:
-    """Scale a chart's curves to axes that run from the smallest to the largest value."""
+def plot(chart: Chart) -> dict[str, list[Any]]:
+    """A chart in pixels: the ends of both axes with their names, and each series' points."""
     x_ends, x = _axis([v for s in chart.series for v in s.x], LEFT, RIGHT)
     y_ends, y = _axis([v for s in chart.series for v in s.y], BOTTOM, TOP)
     points = []
@@ -268,11 +260,8 @@ def plot(chart: Chart) -> Plot:
         # a lone point, given twice, is a line without length, whose round ends show a dot
         places = [f"{x(a):.1f},{y(b):.1f}" for a, b in zip(s.x, s.y, strict=True)]
         points.append(" ".join(places if len(places) > 1 else 2 * places))
-    return Plot(
-        x=[(x(v), f"{v:,.4g}") for v in x_ends],
-        y=[(y(v), f"{v:,.4g}") for v in y_ends],
-        points=points,
-    )
+    ends = {"x": [(x(v), f"{v:,.4g}") for v in x_ends], "y": [(y(v), f"{v:,.4g}") for v in y_ends]}
+    return {**ends, "points": points}
 
 
 def _axis(

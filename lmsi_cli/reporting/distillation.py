@@ -58,13 +58,9 @@ class Distillation(Record, frozen=True, kw_only=True):
 def distillation(who: Mapping[str, Side], line: str) -> Distillation:
     """Build the table from evaluations of the same questions.
 
-    Args:
-        who: ``teacher``, ``student`` and ``trained student``; optionally ``trained teacher``,
-            without which no conclusion is drawn, and ``student on its own votes``.
-        line: Which answers are compared: "CoT greedy".
-
-    Raises:
-        LmsiError: The questions or the ways of asking differ, or one has no such line.
+    ``who`` holds ``teacher``, ``student`` and ``trained student``; optionally ``trained teacher``,
+    without which no conclusion is drawn, and ``student on its own votes``. LmsiError: the questions
+    or the ways of asking differ, or one has no such ``line``.
     """
     first = who["teacher"]
     for side in who.values():

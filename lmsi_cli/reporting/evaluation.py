@@ -138,12 +138,9 @@ def changes_sheet(title: str, pairs: Sequence[Pair]) -> Sheet:
 
 
 def flips_sheet(line: str, n: int, changed: Sequence[tuple[Labelled, float, float]]) -> Sheet:
-    """Questions whose score changed, gains first; at most ``FLIPS`` of each kind.
+    """Questions whose score changed on a line, gains first; at most ``FLIPS`` of each kind.
 
-    Args:
-        line: The line that they changed on.
-        n: How many were asked.
-        changed: Each with its score before and after.
+    ``n`` questions were asked; those that ``changed`` have their scores before and after.
     """
     up = [q for q, before, after in changed if after > before]
     down = [q for q, before, after in changed if after < before]

@@ -108,11 +108,9 @@ def graded(
 ) -> Evaluation:
     """Grade all models' sittings; ``comparison.compared`` adds what needs other data sets.
 
-    Args:
-        blank: The data set, without any variant; the order of its questions is that of all scores.
-        answered: Each model's sittings, the base first. A greedy one stands first among a model's
-            own and becomes part of its main variant.
-        seed: The seed of the resampled intervals.
+    The order of the questions in ``blank`` is that of all scores. The base is ``answered`` first; a
+    model's greedy sitting stands first among its own and becomes part of its main variant. ``seed``
+    is that of the resampled intervals.
     """
     gold = list(blank.gold.values())
     variants: list[Variant] = []

@@ -39,11 +39,7 @@ class Side(NamedTuple):
     answers: Sequence[Answer] = ()
 
     def figure(self, line: str) -> Figure:
-        """The figure of a line.
-
-        Raises:
-            LmsiError: There is no such line.
-        """
+        """The figure of a line; LmsiError: there is none."""
         found = self.variant.figure(line)
         if found is None:
             lines = ", ".join(f.name for f in self.variant.figures) or NONE
@@ -102,15 +98,10 @@ class Opposed(Record, frozen=True, kw_only=True):
 
 
 def opposed(a: Side, b: Side, line: str = "") -> Opposed:
-    """Compare two sides on the questions that both have.
+    """Compare two sides, ``a`` before and ``b`` after, on the questions that both have.
 
-    Args:
-        a: The first, "before".
-        b: The second, "after".
-        line: The one whose flips are listed; empty: the deciding one, or the first in both.
-
-    Raises:
-        LmsiError: They have no question or no line in common.
+    ``line`` is the one whose flips are listed; empty: the deciding one, or the first in both.
+    LmsiError: they have no question or no line in common.
     """
     common = _common(a, b)
     lines = [f.name for f in a.variant.figures if b.variant.figure(f.name)]

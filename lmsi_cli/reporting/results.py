@@ -257,11 +257,7 @@ class Evaluation(Record, frozen=True, kw_only=True):
 
 
 def read_evaluation(path: Path) -> Evaluation:
-    """Read a result file.
-
-    Raises:
-        LmsiError: It is missing, or not a result of `lmsi eval`.
-    """
+    """Read a result file; LmsiError: it is missing, or not a result of `lmsi eval`."""
     return read_struct(path, Evaluation, "give a file that ends in .result.json, or a run folder")
 
 
@@ -278,9 +274,5 @@ def newest_results(run: RunDir) -> dict[str, Path]:
 
 
 def newest_evaluations(run: RunDir) -> list[Evaluation]:
-    """The newest evaluation of each data set; those with a comparison first.
-
-    Raises:
-        LmsiError: A result file cannot be read.
-    """
+    """The newest evaluation of each data set; those with a comparison first."""
     return sorted(map(read_evaluation, newest_results(run).values()), key=lambda e: not e.pairs)

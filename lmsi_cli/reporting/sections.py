@@ -116,10 +116,8 @@ def training_section(
 ) -> Section:
     """What was trained, and that it works.
 
-    Args:
-        result: The adapter's own ``result``: ``summary`` and ``proof``; None while it trains.
-        losses: Step and loss of each step.
-        held_out: Step and loss of each validation on the held-out questions.
+    ``result`` is the adapter's own: ``summary`` and ``proof``; None while it trains. ``losses`` are
+    step and loss of each step, ``held_out`` of each validation on the held-out questions.
     """
     size = max(1, -(-len(losses) // POINTS))
     groups = [losses[i : i + size] for i in range(0, len(losses), size)]
@@ -195,9 +193,8 @@ def _setting(value: object) -> str:
 def round_changes(e: Evaluation) -> list[Pair]:
     """Every round against the one before, the first against the base, corrected (Holm).
 
-    Args:
-        e: Has the base and the rounds' adapters as its models, in order. Of several temperatures,
-            the first one counts.
+    The models of ``e`` are the base and the rounds' adapters, in order. Of several temperatures,
+    the first one counts.
     """
     lines = [f.name for v in e.mains for f in v.figures]
     found = [
@@ -212,9 +209,7 @@ def round_changes(e: Evaluation) -> list[Pair]:
 def rounds_section(rounds: Rounds, measured: Sequence[Evaluation]) -> Section:
     """The rounds as a section of the report; accuracies are in the section of each data set.
 
-    Args:
-        rounds: Those of the run.
-        measured: One evaluation per data set that base and rounds were measured on.
+    ``measured`` has an evaluation for each data set that base and rounds were measured on.
     """
     sheets = [_courses(rounds), _checkups(rounds)]
     for e in measured:

@@ -45,8 +45,7 @@ _BARE_BOX = re.compile(r"\\f?box(?:ed)?(?![a-zA-Z])[ ]*([^\s{}$](?:[^\n$\\]|\\(?
 def plain_rows(layout: str | None, rows: Iterable[Row]) -> Iterator[Row]:
     """Bring entries to our own fields; those without a label stay, as questions without an answer.
 
-    Raises:
-        LmsiError: An entry is not of this layout; says where and which field.
+    LmsiError: an entry is not of this layout; says where and which field.
     """
     for row in rows:
         try:

@@ -75,10 +75,8 @@ def read_labelled(source: str) -> list[Question]:
     """Read questions that each carry a gold answer.
 
     None is left out for lack of an answer: figures of a part are not those of the whole set.
-
-    Raises:
-        LmsiError: As ``read_questions``, or answers are missing: names the first line without
-            one, and says how many there are.
+    LmsiError: as ``read_questions``, or answers are missing: names the first line without one, and
+    says how many there are.
     """
     found = _read(source)
     bare = [where for where, question in found if question.answer is None]
@@ -111,10 +109,8 @@ def _read(source: str) -> list[tuple[str, Question]]:
 def trained_on(adapter: Path) -> list[Question]:
     """The questions that an adapter was trained on: those of its run with a kept path.
 
-    If the run's examples are gone, or a later vote has replaced them, all its questions count.
-
-    Returns:
-        Empty for an adapter outside a run folder: nothing is known about it.
+    If the run's examples are gone, or a later vote has replaced them, all its questions count. None
+    of an adapter outside a run folder: nothing is known about it.
     """
     run = RunDir(adapter.absolute().parent.parent)
     if run.adapter_gguf != adapter.absolute() or not run.questions.exists():
@@ -128,19 +124,14 @@ def trained_on(adapter: Path) -> list[Question]:
 
 
 def json_lines(file: str) -> Iterator[Row]:
-    """The objects of a JSONL file, whatever they hold.
-
-    Raises:
-        LmsiError: The file is missing, or a line is not a JSON object.
-    """
+    """The objects of a JSONL file; LmsiError: it is missing, or a line is not a JSON object."""
     return json_rows(file, decoded(file, _load(file)), HINT)
 
 
 def question_of(row: Row, layout: str | None) -> Question:
     """Turn one entry into a question, as reading a file of such entries does.
 
-    Raises:
-        LmsiError: It is not an entry of the layout, or holds several questions.
+    LmsiError: it is not an entry of the layout, or holds several questions.
     """
     rows = list(plain_rows(layout, [row]))
     if len(rows) != 1:
@@ -235,8 +226,7 @@ def _delimiter(text: str) -> str | None:
 def _question(row: Row) -> Question:
     """Check one entry and make it a question.
 
-    Raises:
-        LmsiError: A field is missing or malformed; says which, and where.
+    LmsiError: a field is missing or malformed; says which, and where.
     """
     where, fields = row
     if "question" not in fields:
