@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from lmsi_cli.formats import decimal, moved, p_text, percent, signed, tone, with_interval
 from lmsi_cli.reporting.comparison import control_lines, sentences
 from lmsi_cli.reporting.digest import Section, Sheet
-from lmsi_cli.reporting.results import Evaluation, Figure, Labelled, Pair
+from lmsi_cli.reporting.results import Evaluation, Figure, Pair
 
 SIDE_BY_SIDE = 2  # models at most; more of them go in rows of their own
 FLIPS, QUESTION = 10, 80  # questions listed of either kind; characters shown of one
@@ -31,7 +31,7 @@ def result_section(e: Evaluation, number: int) -> Section:
     ``number`` is that of the data set in the report; it makes the section's key unique.
     """
     changes = changes_sheet("changes, paired by question; p by Holm", e.pairs)
-    sheets = (*_sheets(e), changes, _flips(e), *_confidence(e))
+    sheets = (*_sheets(e), changes, flips_sheet(e, e.primary), *_confidence(e))
     shown = [s for s in sheets if s.rows]
     return Section(f"result-{number}", f"Result: {e.data}", list(result_lines(e)), shown)
 
@@ -137,29 +137,25 @@ def changes_sheet(title: str, pairs: Sequence[Pair]) -> Sheet:
     return Sheet(title, columns, rows, tones=[tone(p.change, p.p_holm) for p in pairs])
 
 
-def flips_sheet(line: str, n: int, changed: Sequence[tuple[Labelled, float, float]]) -> Sheet:
-    """Questions whose score changed on a line, gains first; at most ``FLIPS`` of each kind.
+def flips_sheet(e: Evaluation, line: str) -> Sheet:
+    """Questions whose score on a line changed from the first model to the last, gains first.
 
-    ``n`` questions were asked; those that ``changed`` have their scores before and after.
+    At most ``FLIPS`` of each kind are listed.
     """
-    up = [q for q, before, after in changed if after > before]
-    down = [q for q, before, after in changed if after < before]
+    known = [f.scores for v in e.mains if (f := v.figure(line)) is not None]
+    both = zip(e.questions, known[0], known[-1], strict=True) if known else ()
+    changed = sorted(((q, a - b) for q, a, b in both if a != b), key=lambda pair: pair[1])
+    up = [q for q, loss in changed if loss < 0]
+    down = [q for q, loss in changed if loss > 0]
     rows = [
         (q.id, word, q.gold, textwrap.shorten(q.question, QUESTION, placeholder=" ..."))
         for word, questions in (("better", up), ("worse", down))
         for q in questions[:FLIPS]
     ]
-    title = f"{line}, of {n} questions: better {len(up)}, worse {len(down)}"
+    title = f"{line}, of {e.n} questions: better {len(up)}, worse {len(down)}"
     left = len(changed) - len(rows)
     note = f"and {left} more" if left > 0 else ""
     return Sheet(title, ("", "", "right answer", "question"), rows, note)
-
-
-def _flips(e: Evaluation) -> Sheet:
-    """The questions that changed between the base and the last model on the deciding line."""
-    known = [f.scores for v in e.mains if (f := v.figure(e.primary)) is not None]
-    both = zip(e.questions, known[0], known[-1], strict=True) if known else ()
-    return flips_sheet(e.primary, e.n, [(q, a, b) for q, a, b in both if a != b])
 
 
 def _controls(e: Evaluation) -> Sheet:

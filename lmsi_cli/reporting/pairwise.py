@@ -226,7 +226,6 @@ def opposed_section(o: Opposed) -> Section:
         lines.append(f"only in one of them: {', '.join(dict.fromkeys(o.unpaired))}")
     if not o.differences:
         lines.append("no setting differs")
-    flips = [(f.question, f.a, f.b) for f in o.flips]
     differing = [(d.name, d.a, d.b) for d in o.differences]
     tokenizers = any(d.name == "tokenizer" and UNKNOWN not in (d.a, d.b) for d in o.differences)
     note = "the tokenizers differ, so counts of tokens do not compare" if tokenizers else ""
@@ -234,7 +233,7 @@ def opposed_section(o: Opposed) -> Section:
         Sheet("what differs", ("", "A", "B"), differing, note),
         accuracy_sheet(o.evaluation),
         cost_sheet(o.evaluation),
-        flips_sheet(o.line, o.evaluation.n, flips),
+        flips_sheet(o.evaluation, o.line),
     )
     return Section("comparison", "A and B", lines, [s for s in sheets if s.rows])
 
