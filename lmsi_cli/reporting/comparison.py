@@ -70,7 +70,8 @@ def pairs_between(e: Evaluation, before: str, after: str, seed: int = 0) -> Iter
         old, new = (_figures(e, model, line, temperature) for model in (before, after))
         if not old:
             continue
-        then, now, whole = _mean_scores(old), _mean_scores(new), None
+        then, now = _mean_scores(old), _mean_scores(new)
+        whole = None
         if old[0].whole:  # the change on the questions whose earlier answer was whole
             places = [i for i, is_whole in enumerate(old[0].whole) if is_whole]
             groups = [e.groups[i] for i in places] if e.groups else None

@@ -260,8 +260,11 @@ def plot(chart: Chart) -> dict[str, list[Any]]:
         # a lone point, given twice, is a line without length, whose round ends show a dot
         places = [f"{x(a):.1f},{y(b):.1f}" for a, b in zip(s.x, s.y, strict=True)]
         points.append(" ".join(places if len(places) > 1 else 2 * places))
-    ends = {"x": [(x(v), f"{v:,.4g}") for v in x_ends], "y": [(y(v), f"{v:,.4g}") for v in y_ends]}
-    return {**ends, "points": points}
+    return {
+        "x": [(x(v), f"{v:,.4g}") for v in x_ends],
+        "y": [(y(v), f"{v:,.4g}") for v in y_ends],
+        "points": points,
+    }
 
 
 def _axis(

@@ -68,7 +68,7 @@ def distillation(who: Mapping[str, Side], line: str) -> Distillation:
     order, groups = list(first.evaluation.gold), first.evaluation.groups
     scores = {name: [side.scores(line)[q] for q in order] for name, side in who.items()}
     last = scores.pop("trained student")
-    over = {name: paired(s, last, 0, groups) for name, s in scores.items()}
+    over = {name: paired(s, last, groups=groups) for name, s in scores.items()}
     sentence = _lesson(over["teacher"], over.get("trained teacher"))
     if (alone := over.get(OWN_STUDENT)) is not None:  # whether a teacher was worth having
         sentence += f" It {_against(alone)} the student that learned from its own votes."

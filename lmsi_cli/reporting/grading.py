@@ -12,7 +12,7 @@ answers of another program are graded by the same code.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import takewhile
 from typing import Any, NamedTuple
 
@@ -51,7 +51,7 @@ GREEDY_NAMES: dict[Mode, str] = {
     "cot": "CoT greedy",
     "cot-few": "CoT few-shot",
 }
-ORDER: tuple[Mode, ...] = ("direct", "cot", "cot-few", "sc")  # of the lines of a table
+ORDER: tuple[Mode, ...] = (*GREEDY_NAMES, "sc")  # of the lines of a table
 MARGIN = 0.05  # share of questions by which an answer may be worse and still count as equal
 
 Answers = Sequence[Sequence[Answer]]  # of each question, in one mode, by path number
@@ -160,7 +160,7 @@ def line_of(mode: Mode, paths: int) -> str:
     return GREEDY_NAMES.get(mode, f"majority of {paths}")
 
 
-def _by_mode(answers: Iterable[Answer], questions: Iterable[str]) -> dict[Mode, Answers]:
+def _by_mode(answers: Iterable[Answer], questions: Collection[str]) -> dict[Mode, Answers]:
     """Sort answers by mode and question, in the order of the questions and the path numbers."""
     found: dict[Mode, dict[str, list[Answer]]] = {}
     for a in sorted(answers, key=lambda a: a.path):
