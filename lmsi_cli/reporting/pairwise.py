@@ -205,7 +205,8 @@ def _common(a: Side, b: Side) -> list[Labelled]:
 
 
 def _flips(line: str, a: Side, b: Side, common: Sequence[Labelled]) -> Iterator[Flip]:
-    one, two, texts_a, texts_b = a.scores(line), b.scores(line), a.texts(line), b.texts(line)
+    one, two = a.scores(line), b.scores(line)
+    texts_a, texts_b = a.texts(line), b.texts(line)
     for q in common:
         if one[q.id] != two[q.id]:
             yield Flip(

@@ -91,8 +91,9 @@ def read_labelled(source: str) -> list[Question]:
 def _read(source: str) -> list[tuple[str, Question]]:
     """Each question after its place; refuses one id for two questions or two answers."""
     layout, source = split_source(source)
+    rows = (row for name, data in _files(source) for row in _rows(layout, name, data))
     first: dict[str, tuple[str, Question]] = {}
-    for row in (row for name, data in _files(source) for row in _rows(layout, name, data)):
+    for row in rows:
         new = _question(row)
         where, seen = first.setdefault(new.id, (row.where, new))
         for field in ("question", "answer"):
