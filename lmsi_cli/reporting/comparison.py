@@ -17,22 +17,27 @@ from shlex import quote
 
 import msgspec
 
-from lmsi_cli.formats import CLEAR, least_change, moved, p_words, percent, points, with_interval
-from lmsi_cli.records import Paired
+from lmsi_cli.formats import (
+    CLEAR,
+    least_change,
+    moved,
+    p_words,
+    percent,
+    points,
+    tone,
+    with_interval,
+)
 from lmsi_cli.reporting.digest import Step
 from lmsi_cli.reporting.grading import MARGIN
-from lmsi_cli.reporting.results import ONE, Evaluation, Figure, Pair, Variant
+from lmsi_cli.reporting.results import ONE, Evaluation, Figure, Pair
 from lmsi_cli.stats import holm, paired
 
 
 def compared(evaluations: Sequence[Evaluation], seed: int = 0) -> list[Evaluation]:
     """Pair every model with the base, and correct the p-values over all comparisons.
 
-    For Holm's correction the primary pairs are one family, all the others another.
-
-    Args:
-        evaluations: Those of one call, one per data set, with their variants.
-        seed: The seed of the bootstrap.
+    The evaluations are those of one call, one per data set. For Holm's correction the primary pairs
+    are one family, all the others another. ``seed`` is that of the bootstrap.
     """
     found = []
     for e in evaluations:
@@ -56,20 +61,31 @@ def compared(evaluations: Sequence[Evaluation], seed: int = 0) -> list[Evaluatio
 def pairs_between(e: Evaluation, before: str, after: str, seed: int = 0) -> Iterator[Pair]:
     """Pair each line of two models, at equal temperature; ``p_holm`` is still 1."""
     first = e.variants[0].temperature
-    for line, temperature in _lines(e, after):
-        old = _at(e, before, temperature)
-        then, now = (_score(v, line) for v in (old, _at(e, after, temperature)))
-        if then is not None and now is not None:
-            yield Pair(
-                line=line,
-                before=before,
-                after=after,
-                temperature=temperature,
-                primary=line == e.primary and temperature in (None, first),
-                change=paired(then, now, seed, e.groups),
-                p_holm=1.0,
-                whole=_change_of_whole(e, old[0].figure(line), then, now, seed),
-            )
+    lines = dict.fromkeys(  # a greedy line has no temperature
+        (f.name, v.temperature if f.mode == "sc" else None)
+        for v in e.of_model(after)
+        for f in v.figures
+    )
+    for line, temperature in lines:
+        old, new = (_figures(e, model, line, temperature) for model in (before, after))
+        if not old:
+            continue
+        then, now = _mean_scores(old), _mean_scores(new)
+        whole = None
+        if old[0].whole:  # the change on the questions whose earlier answer was whole
+            places = [i for i, is_whole in enumerate(old[0].whole) if is_whole]
+            groups = [e.groups[i] for i in places] if e.groups else None
+            whole = paired([then[i] for i in places], [now[i] for i in places], seed, groups)
+        yield Pair(
+            line=line,
+            before=before,
+            after=after,
+            temperature=temperature,
+            primary=line == e.primary and temperature in (None, first),
+            change=paired(then, now, seed, e.groups),
+            p_holm=1.0,
+            whole=whole,
+        )
 
 
 def holm_corrected(pairs: Sequence[Pair]) -> list[Pair]:
@@ -78,39 +94,15 @@ def holm_corrected(pairs: Sequence[Pair]) -> list[Pair]:
     return [msgspec.structs.replace(p, p_holm=x) for p, x in zip(pairs, adjusted, strict=True)]
 
 
-def _score(variants: Sequence[Variant], line: str) -> list[float] | None:
-    """A line's scores per question, averaged over variants that differ only in their seed."""
-    rows = [f.scores for v in variants if (f := v.figure(line)) is not None]
-    return [sum(column) / len(rows) for column in zip(*rows, strict=True)] if rows else None
+def _figures(e: Evaluation, model: str, line: str, temperature: float | None) -> list[Figure]:
+    """A model's figures of a line at a temperature, one per seed; one of a greedy line."""
+    found = (v.figure(line) for v in e.of_model(model) if temperature in (None, v.temperature))
+    return [f for f in found if f is not None]
 
 
-def _change_of_whole(
-    e: Evaluation, figure: Figure | None, then: Sequence[float], now: Sequence[float], seed: int
-) -> Paired | None:
-    """The change on the questions whose earlier answer was whole."""
-    if figure is None or not figure.whole:
-        return None
-    places = [i for i, whole in enumerate(figure.whole) if whole]
-    groups = [e.groups[i] for i in places] if e.groups else None
-    return paired([then[i] for i in places], [now[i] for i in places], seed, groups)
-
-
-def _lines(e: Evaluation, model: str) -> list[tuple[str, float | None]]:
-    """Each line of a model once, with its temperature; None for a greedy line."""
-    return list(
-        dict.fromkeys(
-            (f.name, v.temperature if f.mode == "sc" else None)
-            for v in e.of_model(model)
-            for f in v.figures
-        )
-    )
-
-
-def _at(e: Evaluation, model: str, temperature: float | None) -> list[Variant]:
-    """A model's variants at a temperature, one per seed; for a greedy line the main variant."""
-    if temperature is None:
-        return [v for v in e.of_model(model) if v.main]
-    return [v for v in e.of_model(model) if v.temperature == temperature]
+def _mean_scores(figures: Sequence[Figure]) -> list[float]:
+    """A line's scores per question, averaged over seeds."""
+    return [sum(column) / len(figures) for column in zip(*(f.scores for f in figures), strict=True)]
 
 
 def _family_sentence(primary: Sequence[Pair], others: Sequence[Pair]) -> str:
@@ -141,9 +133,7 @@ def sentences(e: Evaluation) -> Iterator[str]:
 
 def outcome(p: Pair) -> str:
     """Say whether a change is better, worse, or no clear change."""
-    if p.p_holm >= CLEAR:
-        return "no clear change"
-    return "better" if p.change.difference > 0 else "worse"
+    return {"good": "better", "bad": "worse", "": "no clear change"}[tone(p.change, p.p_holm)]
 
 
 def pair_sentence(p: Pair, e: Evaluation) -> str:
@@ -153,8 +143,8 @@ def pair_sentence(p: Pair, e: Evaluation) -> str:
     if p.p_holm >= CLEAR:
         word = "not clearly different from"
         visible = f"; this set could only have shown {least_change(c.smallest_visible)}"
-    scores = (_score(_at(e, model, p.temperature), p.line) for model in (p.before, p.after))
-    ends = " to ".join(percent(sum(own) / c.n) for own in scores if own)
+    both = (_figures(e, model, p.line, p.temperature) for model in (p.before, p.after))
+    ends = " to ".join(percent(sum(_mean_scores(own)) / c.n) for own in both)
     return (
         f"{p.line} on {e.data}: {p.after} is {word} {p.before}: {ends} of {c.n} "
         f"questions right, {points(c)}, p {p_words(p.p_holm)}{visible}."
@@ -162,12 +152,7 @@ def pair_sentence(p: Pair, e: Evaluation) -> str:
 
 
 def _rival_sentence(e: Evaluation, model: str) -> str:
-    """What an adapter's single answer is worth in votes of the base, and its cost relative to them.
-
-    Args:
-        e: The evaluation, with this model among its rivals.
-        model: The adapter.
-    """
+    """What an adapter's single answer is worth in votes of the base, and its cost beside them."""
     r = e.rivals[model]
     first, margin = r.rungs[0], f"{100 * MARGIN:.0f} points worse"
     figures = f"{points(first.change)}, p {p_words(first.p_value)}"
@@ -252,9 +237,8 @@ def gained(evaluations: Sequence[Evaluation]) -> str | None:
 def headline(measured: Sequence[Evaluation], kept: str = "") -> tuple[str, tuple[str, ...]]:
     """The deciding comparison in a sentence, and notes on controls and other measurements.
 
-    Args:
-        measured: At least one evaluation, the deciding one first.
-        kept: The model of the round that is kept; empty: the first model.
+    At least one evaluation is ``measured``, the deciding one first; ``kept`` is the model of the
+    round that is kept, by default the first model.
     """
     primary = [(p, e) for e in measured for p in e.pairs if p.primary]
     if not primary:

@@ -7,8 +7,8 @@ nothing else: even text that was mistaken for markup could not run. Colours come
 sheet by class (``s0``, ``s1``, ...), so one drawing serves light, dark and print. Knows Rich,
 Markdown and HTML; nothing of runs. A section, and the same as Markdown:
 
-    Section(key="vote", title="The vote", lines=("1,212 paths of 303 questions are kept.",),
-            sheets=(Sheet(title="Kept", columns=("", "paths"), rows=(("sound", "1,212"),)),))
+    Section("vote", "The vote", lines=["1,212 paths of 303 questions are kept."],
+            sheets=[Sheet("Kept", columns=("", "paths"), rows=[("sound", "1,212")])])
 
     ## The vote
 
@@ -48,7 +48,7 @@ _FIGURE = re.compile(r"[-+<?]?\d|[-?]?$")  # what a column of figures holds
 _SPECIAL = re.compile(r"([\\`*_{}\[\]()<>#|!~&^$@]|(?<=www)\.|:(?=//))")
 
 
-class Sheet(Record, frozen=True, kw_only=True):
+class Sheet(Record, frozen=True):
     """A table of finished text; the first column names the rows.
 
     Without ``columns`` it has no header: it lists names and values. ``tones`` marks each row as
@@ -57,11 +57,11 @@ class Sheet(Record, frozen=True, kw_only=True):
     """
 
     title: str
-    columns: tuple[str, ...] = ()
-    rows: tuple[tuple[str, ...], ...] = ()
+    columns: Sequence[str] = ()
+    rows: Sequence[tuple[str, ...]] = ()
     note: str = ""
-    tones: tuple[str, ...] = ()
-    spans: tuple[Interval, ...] = ()
+    tones: Sequence[str] = ()
+    spans: Sequence[Interval] = ()
 
 
 class Series(Record, frozen=True, kw_only=True):
@@ -81,13 +81,13 @@ class Chart(Record, frozen=True, kw_only=True):
     y_label: str
 
 
-class Section(Record, frozen=True, kw_only=True):
+class Section(Record, frozen=True):
     """A part of the report; ``key`` names it in links."""
 
     key: str
     title: str
-    lines: tuple[str, ...] = ()
-    sheets: tuple[Sheet, ...] = ()
+    lines: Sequence[str] = ()
+    sheets: Sequence[Sheet] = ()
     chart: Chart | None = None
 
 
@@ -118,8 +118,8 @@ class Digest(Record, frozen=True, kw_only=True):
 def bars(title: str, counts: Mapping[str, int], columns: tuple[str, str]) -> Sheet:
     """Counts by name with a bar beside each; ``columns`` are the headings of both."""
     most = max([1, *counts.values()])
-    rows = tuple((name, f"{n:,}", "█" * round(BAR * n / most)) for name, n in counts.items())
-    return Sheet(title=title, columns=(*columns, ""), rows=rows)
+    rows = [(name, f"{n:,}", "█" * round(BAR * n / most)) for name, n in counts.items()]
+    return Sheet(title, (*columns, ""), rows)
 
 
 class Heading(NamedTuple):
@@ -146,7 +146,7 @@ def flat(parts: Iterable[Part]) -> Iterator[Heading | Sheet | Text | str]:
             yield from (f"Next: {part.next.why}: {part.next.command}", *part.notes)
             for section in part.sections:
                 yield Heading(section.title, 2)
-                yield from flat([section])
+                yield from (*section.lines, *section.sheets)
         elif isinstance(part, Section):
             yield from part.lines
             yield from part.sheets
@@ -251,16 +251,8 @@ def _environment() -> jinja2.Environment:
     return env
 
 
-class Plot(NamedTuple):
-    """A chart in pixels: the ends of its axes with their names, and each series' points."""
-
-    x: list[tuple[float, str]]
-    y: list[tuple[float, str]]
-    points: list[str]
-
-
-def plot(chart: Chart) -> Plot:
-    """Scale a chart's curves to axes that run from the smallest to the largest value."""
+def plot(chart: Chart) -> dict[str, list[Any]]:
+    """A chart in pixels: the ends of both axes with their names, and each series' points."""
     x_ends, x = _axis([v for s in chart.series for v in s.x], LEFT, RIGHT)
     y_ends, y = _axis([v for s in chart.series for v in s.y], BOTTOM, TOP)
     points = []
@@ -268,11 +260,11 @@ def plot(chart: Chart) -> Plot:
         # a lone point, given twice, is a line without length, whose round ends show a dot
         places = [f"{x(a):.1f},{y(b):.1f}" for a, b in zip(s.x, s.y, strict=True)]
         points.append(" ".join(places if len(places) > 1 else 2 * places))
-    return Plot(
-        x=[(x(v), f"{v:,.4g}") for v in x_ends],
-        y=[(y(v), f"{v:,.4g}") for v in y_ends],
-        points=points,
-    )
+    return {
+        "x": [(x(v), f"{v:,.4g}") for v in x_ends],
+        "y": [(y(v), f"{v:,.4g}") for v in y_ends],
+        "points": points,
+    }
 
 
 def _axis(

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.formats import CLEAR, points, size, with_interval
+from lmsi_cli.formats import points, size, tone, with_interval
 from lmsi_cli.records import Interval, Mode, Paired, Record
 from lmsi_cli.reporting.digest import Section, Sheet
 from lmsi_cli.reporting.pairwise import UNKNOWN, Side, differences
@@ -55,17 +55,12 @@ class Distillation(Record, frozen=True, kw_only=True):
     sentence: str
 
 
-def distillation(who: Mapping[str, Side], line: str, seed: int = 0) -> Distillation:
+def distillation(who: Mapping[str, Side], line: str) -> Distillation:
     """Build the table from evaluations of the same questions.
 
-    Args:
-        who: ``teacher``, ``student`` and ``trained student``; optionally ``trained teacher``,
-            without which no conclusion is drawn, and ``student on its own votes``.
-        line: Which answers are compared: "CoT greedy".
-        seed: The seed of the bootstrap.
-
-    Raises:
-        LmsiError: The questions or the ways of asking differ, or one has no such line.
+    ``who`` holds ``teacher``, ``student`` and ``trained student``; optionally ``trained teacher``,
+    without which no conclusion is drawn, and ``student on its own votes``. LmsiError: the questions
+    or the ways of asking differ, or one has no such ``line``.
     """
     first = who["teacher"]
     for side in who.values():
@@ -73,11 +68,21 @@ def distillation(who: Mapping[str, Side], line: str, seed: int = 0) -> Distillat
     order, groups = list(first.evaluation.gold), first.evaluation.groups
     scores = {name: [side.scores(line)[q] for q in order] for name, side in who.items()}
     last = scores.pop("trained student")
-    over = {name: paired(s, last, seed, groups) for name, s in scores.items()}
+    over = {name: paired(s, last, groups=groups) for name, s in scores.items()}
     sentence = _lesson(over["teacher"], over.get("trained teacher"))
     if (alone := over.get(OWN_STUDENT)) is not None:  # whether a teacher was worth having
         sentence += f" It {_against(alone)} the student that learned from its own votes."
-    rows = tuple(_row(name, side, line) for name, side in who.items())
+    rows = tuple(
+        Row(
+            name=name,
+            accuracy=side.figure(line).accuracy,
+            size=int(side.evaluation.source.get("bytes") or 0),
+            parameters=int(side.evaluation.source.get("parameters") or 0),
+            tokens=side.figure(line).tokens,
+            seconds=side.figure(line).seconds,
+        )
+        for name, side in who.items()
+    )
     return Distillation(line=line, n=len(order), rows=rows, over=over, sentence=sentence)
 
 
@@ -96,20 +101,7 @@ def distillation_section(d: Distillation) -> Section:
     ]
     columns = ("", "% right", "million", "size", "tokens", "seconds")
     title = f"distillation, {d.line}: the same {d.n} questions"
-    sheet = Sheet(title=title, columns=columns, rows=tuple(rows))
-    return Section(key="distillation", title="Distillation", lines=(d.sentence,), sheets=(sheet,))
-
-
-def _row(name: str, side: Side, line: str) -> Row:
-    figure, source = side.figure(line), side.evaluation.source
-    return Row(
-        name=name,
-        accuracy=figure.accuracy,
-        size=int(source.get("bytes") or 0),
-        parameters=int(source.get("parameters") or 0),
-        tokens=figure.tokens,
-        seconds=figure.seconds,
-    )
+    return Section("distillation", "Distillation", [d.sentence], [Sheet(title, columns, rows)])
 
 
 def _check_alike(a: Side, b: Side, line: str) -> None:
@@ -134,17 +126,17 @@ def _lesson(over: Paired, trained: Paired | None) -> str:
             "gained as much or more, so this is no comparison of the two."
         )
     sentence += f", and {_against(trained)} the teacher after its own training"
-    if _beats(trained):
+    if tone(trained, trained.p_value) == "good":
         return f"{sentence}: it has beaten its teacher, trained or not."
-    if _beats(over):
+    if tone(over, over.p_value) == "good":
         return f"{sentence}: it passed an untrained teacher, which is no victory over the teacher."
     return f"{sentence}: what it has learned is the teacher's, in a smaller size."
 
 
-def _beats(c: Paired) -> bool:
-    return c.p_value < CLEAR and c.difference > 0
-
-
 def _against(c: Paired) -> str:
-    words = "clearly beats" if _beats(c) else "clearly stays behind"
-    return f"{words if c.p_value < CLEAR else 'cannot be told apart from'} ({points(c)})"
+    words = {
+        "good": "clearly beats",
+        "bad": "clearly stays behind",
+        "": "cannot be told apart from",
+    }
+    return f"{words[tone(c, c.p_value)]} ({points(c)})"

@@ -9,55 +9,36 @@ Pure functions from ``Evaluation``; computes nothing that is not in the record.
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
-from lmsi_cli.formats import (
-    decimal,
-    moved,
-    p_text,
-    percent,
-    signed,
-    tone,
-    with_interval,
-)
+from lmsi_cli.formats import decimal, moved, p_text, percent, signed, tone, with_interval
 from lmsi_cli.reporting.comparison import control_lines, sentences
 from lmsi_cli.reporting.digest import Section, Sheet
-from lmsi_cli.reporting.results import Evaluation, Labelled, Pair
+from lmsi_cli.reporting.results import Evaluation, Figure, Pair
 
 SIDE_BY_SIDE = 2  # models at most; more of them go in rows of their own
 FLIPS, QUESTION = 10, 80  # questions listed of either kind; characters shown of one
 
 
 def eval_parts(e: Evaluation) -> list[Sheet | str]:
-    """What `lmsi eval` shows: the tables, then the results in sentences."""
-    return [*result_sheets(e), *result_lines(e)]
+    """What `lmsi eval` shows: the tables that have any rows, then the results in sentences."""
+    return [*(s for s in _sheets(e) if s.rows), *result_lines(e)]
 
 
 def result_section(e: Evaluation, number: int) -> Section:
     """A data set in a report: the same, then the changes, the flips and the confidence.
 
-    Args:
-        e: The evaluation.
-        number: That of the data set in the report; makes the section's key unique.
+    ``number`` is that of the data set in the report; it makes the section's key unique.
     """
-    sheets = (
-        *result_sheets(e),
-        changes_sheet("changes, paired by question; p by Holm", e.pairs),
-        _flips(e),
-        *_confidence(e),
-    )
-    return Section(
-        key=f"result-{number}",
-        title=f"Result: {e.data}",
-        lines=tuple(result_lines(e)),
-        sheets=tuple(s for s in sheets if s.rows),
-    )
+    changes = changes_sheet("changes, paired by question; p by Holm", e.pairs)
+    sheets = (*_sheets(e), changes, flips_sheet(e, e.primary), *_confidence(e))
+    shown = [s for s in sheets if s.rows]
+    return Section(f"result-{number}", f"Result: {e.data}", list(result_lines(e)), shown)
 
 
-def result_sheets(e: Evaluation) -> list[Sheet]:
-    """The tables that have any rows: accuracy, cost, controls, temperatures and seeds, votes."""
-    sheets = accuracy_sheet(e), cost_sheet(e), _controls(e), _sweep(e), _curves(e)
-    return [s for s in sheets if s.rows]
+def _sheets(e: Evaluation) -> tuple[Sheet, ...]:
+    """Accuracy, cost, controls, temperatures and seeds, votes."""
+    return accuracy_sheet(e), cost_sheet(e), _controls(e), _sweep(e), _curves(e)
 
 
 def result_lines(e: Evaluation) -> Iterator[str]:
@@ -82,35 +63,44 @@ def result_lines(e: Evaluation) -> Iterator[str]:
 
 def accuracy_sheet(e: Evaluation) -> Sheet:
     """A row per line; with more than two models, a row per line and model."""
-    note = ""
-    if len({v.seed for v in e.of_model(e.mains[0].model)}) > 1:
-        note = f"The figures are of seed {e.mains[0].seed}, the changes of all seeds."
     rows: list[tuple[str, ...]] = []
-    tones: list[str] = []
-    long = len(e.mains) > SIDE_BY_SIDE
-    for line in _lines(e):
-        name = f"{line} *" if line == e.primary and e.pairs else line
-        figures = [(v, v.figure(line), e.pair(line, v.model)) for v in e.mains]
-        shares = [with_interval(f.accuracy if f else None) for _, f, _ in figures]
-        changes = [(signed(p.change), p_text(p.p_holm)) if p else ("", "") for _, _, p in figures]
-        colours = [tone(p.change, p.p_holm) if p else "" for _, _, p in figures]
-        if not long:
-            rows.append((name, *shares, *(cell for pair in changes[1:] for cell in pair)))
-            tones.append("".join(colours))
-            continue
-        for place, (v, figure, _) in enumerate(figures):
-            if figure is not None:
-                rows.append((name, v.model, shares[place], *changes[place]))
-                tones.append(colours[place])
-                name = ""
-    models = ["model", "% right"] if long else [v.model for v in e.mains]
+    pairs: list[Pair | None] = []  # the change of each row
+    models = columns = [v.model for v in e.mains]
+    if len(models) > SIDE_BY_SIDE:
+        columns = ["model", "% right"]
+        for name, model, f in _figures(e, _lines(e)):
+            rows.append((name, model, with_interval(f.accuracy)))
+            pairs.append(e.pair(f.name, model))
+    else:
+        for line in _lines(e):
+            figures = [v.figure(line) for v in e.mains]
+            rows.append((line, *(with_interval(f.accuracy if f else None) for f in figures)))
+            pairs.append(e.pair(line, models[-1]))
+    if e.pairs:
+        rows = [(f"{row[0]} *", *row[1:]) if row[0] == e.primary else row for row in rows]
+    if len(models) > 1:
+        columns = [*columns, "change, paired", "p"]
+        changes = [(signed(p.change), p_text(p.p_holm)) if p else ("", "") for p in pairs]
+        rows = [(*row, *change) for row, change in zip(rows, changes, strict=True)]
+    several = len({v.seed for v in e.of_model(models[0])}) > 1
+    seeds = f"The figures are of seed {e.mains[0].seed}, the changes of all seeds."
     return Sheet(
-        title=f"{e.data}: {e.n} questions, % right [95% interval]",
-        columns=("", *models, *(["change, paired", "p"] if len(e.mains) > 1 else [])),
-        rows=tuple(rows),
-        tones=tuple(tones),
-        note=note,
+        f"{e.data}: {e.n} questions, % right [95% interval]",
+        ["", *columns],
+        rows,
+        note=seeds if several else "",
+        tones=[tone(p.change, p.p_holm) if p else "" for p in pairs],
     )
+
+
+def _figures(e: Evaluation, lines: Iterable[str]) -> Iterator[tuple[str, str, Figure]]:
+    """Each model's figure of each line, with their names; a line is named where it begins."""
+    for line in lines:
+        name = line
+        for v in e.mains:
+            if (f := v.figure(line)) is not None:
+                yield name, v.model, f
+                name = ""
 
 
 def _lines(e: Evaluation) -> list[str]:
@@ -122,15 +112,13 @@ def cost_sheet(e: Evaluation) -> Sheet:
     rows = []
     for line in (n for n in _lines(e) if not n.startswith("any of")):
         figures = [f for v in e.mains if (f := v.figure(line)) is not None]
-        cells = (
-            [f"{f.parsed:.0%}" for f in figures],
-            [f"{f.cut_off:.0%}" for f in figures],
-            [f"{f.tokens:.0f}" for f in figures],
-            [f"{f.seconds:.2f}" for f in figures],
-        )
-        rows.append((line, *map(" > ".join, cells)))
+        told = [
+            (f"{f.parsed:.0%}", f"{f.cut_off:.0%}", f"{f.tokens:.0f}", f"{f.seconds:.2f}")
+            for f in figures
+        ]
+        rows.append((line, *map(" > ".join, zip(*told, strict=True))))
     columns = ("", "parsed", "cut off", "tokens", "seconds")
-    return Sheet(title="form and cost of an answer", columns=columns, rows=tuple(rows))
+    return Sheet("form and cost of an answer", columns, rows)
 
 
 def changes_sheet(title: str, pairs: Sequence[Pair]) -> Sheet:
@@ -145,50 +133,35 @@ def changes_sheet(title: str, pairs: Sequence[Pair]) -> Sheet:
         )
         for p in pairs
     ]
-    return Sheet(
-        title=title,
-        columns=("", "models", "points [95% interval]", "questions", "p"),
-        rows=tuple(rows),
-        tones=tuple(tone(p.change, p.p_holm) for p in pairs),
-    )
+    columns = ("", "models", "points [95% interval]", "questions", "p")
+    return Sheet(title, columns, rows, tones=[tone(p.change, p.p_holm) for p in pairs])
 
 
-def flips_sheet(line: str, n: int, changed: Sequence[tuple[Labelled, float, float]]) -> Sheet:
-    """Questions whose score changed, gains first; at most ``FLIPS`` of each kind.
+def flips_sheet(e: Evaluation, line: str) -> Sheet:
+    """Questions whose score on a line changed from the first model to the last, gains first.
 
-    Args:
-        line: The line that they changed on.
-        n: How many were asked.
-        changed: Each with its score before and after.
+    At most ``FLIPS`` of each kind are listed.
     """
-    up = [q for q, before, after in changed if after > before]
-    down = [q for q, before, after in changed if after < before]
+    known = [f.scores for v in e.mains if (f := v.figure(line)) is not None]
+    both = zip(e.questions, known[0], known[-1], strict=True) if known else ()
+    changed = sorted(((q, a - b) for q, a, b in both if a != b), key=lambda pair: pair[1])
+    up = [q for q, loss in changed if loss < 0]
+    down = [q for q, loss in changed if loss > 0]
     rows = [
         (q.id, word, q.gold, textwrap.shorten(q.question, QUESTION, placeholder=" ..."))
         for word, questions in (("better", up), ("worse", down))
         for q in questions[:FLIPS]
     ]
+    title = f"{line}, of {e.n} questions: better {len(up)}, worse {len(down)}"
     left = len(changed) - len(rows)
-    return Sheet(
-        title=f"{line}, of {n} questions: better {len(up)}, worse {len(down)}",
-        columns=("", "", "right answer", "question"),
-        rows=tuple(rows),
-        note=f"and {left} more" if left > 0 else "",
-    )
-
-
-def _flips(e: Evaluation) -> Sheet:
-    """The questions that changed between the base and the last model on the deciding line."""
-    known = [f.scores for v in e.mains if (f := v.figure(e.primary)) is not None]
-    both = zip(e.questions, known[0], known[-1], strict=True) if known else ()
-    return flips_sheet(e.primary, e.n, [(q, a, b) for q, a, b in both if a != b])
+    note = f"and {left} more" if left > 0 else ""
+    return Sheet(title, ("", "", "right answer", "question"), rows, note)
 
 
 def _controls(e: Evaluation) -> Sheet:
     """Every line of the controls; their p-values are left out."""
     sheet = changes_sheet("controls: changes that are no gain", e.nulls)
-    rows = tuple(row[:-1] for row in sheet.rows)
-    return Sheet(title=sheet.title, columns=sheet.columns[:-1], rows=rows)
+    return Sheet(sheet.title, sheet.columns[:-1], [row[:-1] for row in sheet.rows])
 
 
 def _sweep(e: Evaluation) -> Sheet:
@@ -201,12 +174,9 @@ def _sweep(e: Evaluation) -> Sheet:
         shares = [with_interval(f.accuracy if f else None) for f in figures]
         rows.append((f"{v.model}, t {v.temperature:g}, seed {v.seed}", *shares))
     note = "The best of several temperatures is chosen on these questions: a little too good."
-    return Sheet(
-        title="by temperature and seed, % right [95% interval]",
-        columns=("", *lines),
-        rows=tuple(rows),
-        note=note if len({v.temperature for v in drawn}) > 1 else "",
-    )
+    several = len({v.temperature for v in drawn}) > 1
+    title = "by temperature and seed, % right [95% interval]"
+    return Sheet(title, ("", *lines), rows, note if several else "")
 
 
 def _curves(e: Evaluation) -> Sheet:
@@ -218,12 +188,11 @@ def _curves(e: Evaluation) -> Sheet:
         for p in v.curve
     ]
     title = f"what more paths give: {e.data}, % right [95% interval]"
-    return Sheet(title=title, columns=("", "maj@k", "pass@k"), rows=tuple(rows))
+    return Sheet(title, ("", "maj@k", "pass@k"), rows)
 
 
 def _confidence(e: Evaluation) -> Iterator[Sheet]:
     """Whether agreement predicts right answers, per model; no rows where nothing was sampled."""
-    models = e.confidence
     rows = [
         (
             name,
@@ -233,39 +202,30 @@ def _confidence(e: Evaluation) -> Iterator[Sheet]:
             f"{t.ece:.3f}",
             decimal(t.auroc),
         )
-        for name, t in models.items()
+        for name, t in e.confidence.items()
     ]
-    yield Sheet(
-        title="share of the winner as confidence",
-        columns=("", "questions", "mean share", "vote right, %", "ECE", "AUROC"),
-        rows=tuple(rows),
-        note="ECE: 0 is best. AUROC: 0.5 tells nothing, less is upside down.",
-    )
+    columns = ("", "questions", "mean share", "vote right, %", "ECE", "AUROC")
+    note = "ECE: 0 is best. AUROC: 0.5 tells nothing, less is upside down."
+    yield Sheet("share of the winner as confidence", columns, rows, note)
     tenths = [
         (name, f"{b.low:.1f} to {b.high:.1f}", f"{b.n:,}", with_interval(b.accuracy))
-        for name, t in models.items()
+        for name, t in e.confidence.items()
         for b in t.reliability
     ]
-    columns = ("", "share of the winner", "questions", "vote right, %")
-    yield Sheet(title="reliability: share against accuracy", columns=columns, rows=tuple(tenths))
+    headings = ("", "share of the winner", "questions", "vote right, %")
+    yield Sheet("reliability: share against accuracy", headings, tenths)
 
 
 def picture(e: Evaluation) -> Sheet:
     """Each model's deciding line, the vote and the ceiling, to be drawn with their intervals."""
     sampled = [f.name for v in e.mains for f in v.figures if f.mode == "sc"]
     lines = [e.primary, *(n for n in sampled if n.startswith(("majority", "any")))]
-    found = [
-        (line, v.model, f.accuracy)
-        for line in dict.fromkeys(lines)
-        for v in e.mains
-        if (f := v.figure(line)) is not None
-    ]
-    names = ["" if n and found[n - 1][0] == line else line for n, (line, _, _) in enumerate(found)]
+    found = list(_figures(e, dict.fromkeys(lines)))
     return Sheet(
-        title=f"Right answers, {e.n} questions of {e.data}",
-        columns=("", "model", "% right [95% interval]"),
-        rows=tuple((n, m, with_interval(i)) for n, (_, m, i) in zip(names, found, strict=True)),
-        spans=tuple(i for _, _, i in found),
+        f"Right answers, {e.n} questions of {e.data}",
+        ("", "model", "% right [95% interval]"),
+        [(name, model, with_interval(f.accuracy)) for name, model, f in found],
         note=f"{e.primary} decides. Majority: what voting gives; any: the ceiling of any selection."
         " All with 95% intervals.",
+        spans=[f.accuracy for _, _, f in found],
     )

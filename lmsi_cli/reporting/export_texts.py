@@ -15,7 +15,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -69,15 +68,22 @@ class Card(Record, frozen=True, kw_only=True):
 def card_of(run: RunDir, card: Card) -> Card:
     """Fill in what a finished run's folder holds: data, settings, measurements, checks."""
     origin = read_object(run.adapter_origin)
+    training, proof = origin["result"]["summary"], origin["result"]["proof"]
+    voted = read_object(run.vote_summary) if run.vote_summary.exists() else {}
+    counts = ("questions", "paths", "kept_questions", "kept_paths")
+    data = [(name.replace("_", " "), str(voted[name])) for name in counts if name in voted]
+    if taught := teacher_of(run):
+        data.append(("teacher", Path(str(taught["model"])).name))
+        data.append(("SHA-256 of the teacher", str(taught["model_sha256"])))
+    data += [(name, str(training[name])) for name in ("examples", "steps", "final_loss")]
     checks = [
-        (f"after training: {name.replace('_', ' ')}", f"{origin['result']['proof'][name]:.2%}")
+        (f"after training: {name.replace('_', ' ')}", f"{proof[name]:.2%}")
         for name in ("moved", "base_gap", "adapted_gap")
     ]
-    known = TrainConfig.__struct_fields__
     return msgspec.structs.replace(
         card,
-        data=tuple(_data(run, origin)),
-        settings=tuple((n, str(origin[n])) for n in known if n in origin),
+        data=tuple(data),
+        settings=tuple((n, str(origin[n])) for n in TrainConfig.__struct_fields__ if n in origin),
         measured=tuple(_measured(run)),
         checks=(*checks, *card.checks),
     )
@@ -87,19 +93,6 @@ def whose(run: RunDir) -> str:
     """Whose votes the adapter of a run learned from, in the genitive."""
     teacher = teacher_of(run)
     return f"{Path(str(teacher['model'])).name}'s" if teacher else "its own"
-
-
-def _data(run: RunDir, origin: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """What the adapter learned from."""
-    summary = read_object(run.vote_summary) if run.vote_summary.exists() else {}
-    for name in ("questions", "paths", "kept_questions", "kept_paths"):
-        if name in summary:
-            yield name.replace("_", " "), str(summary[name])
-    if taught := teacher_of(run):
-        yield "teacher", Path(str(taught["model"])).name
-        yield "SHA-256 of the teacher", str(taught["model_sha256"])
-    training = origin["result"]["summary"]
-    yield from ((name, str(training[name])) for name in ("examples", "steps", "final_loss"))
 
 
 def _measured(run: RunDir) -> Iterator[Evaluation]:
@@ -156,7 +149,7 @@ def header(card: Card) -> str:
 
 
 def _sheet(rows: Rows) -> Sheet:
-    return Sheet(title="", rows=tuple((_short(a), _short(b)) for a, b in rows))
+    return Sheet("", rows=[(_short(a), _short(b)) for a, b in rows])
 
 
 def _short(text: str) -> str:
@@ -170,17 +163,15 @@ def modelfile(source: str, task: Task, settings: SamplingConfig) -> str:
     """Write the Modelfile that `ollama create` reads.
 
     It follows the grammar of Ollama's own parser (``parser/parser.go``): a value runs to the end of
-    its line, or stands between triple quotes, and there are no escapes.
+    its line, or stands between triple quotes, and there are no escapes. A plain prompt becomes a
+    template with its exemplars, since it is known exactly. For a conversation Ollama builds the
+    prompt from the file's chat template, so only the system message is given. LmsiError: that
+    cannot be written in this grammar.
 
     Args:
         source: The model's file as the Modelfile is to name it: letters, digits and ``./-_``.
-        task: A plain prompt becomes a template with its exemplars, since it is known exactly. For a
-            conversation Ollama builds the prompt from the file's chat template, so only the system
-            message is given.
-        settings: The settings with which the run's paths were drawn.
-
-    Raises:
-        LmsiError: The system message cannot be written in this grammar.
+        task: That of the run.
+        settings: Those with which the run's paths were drawn.
     """
     # Ollama's defaults differ, so all are given; it penalises repetition, lmsi does not
     lines = [
@@ -201,11 +192,7 @@ def modelfile(source: str, task: Task, settings: SamplingConfig) -> str:
 
 
 def template(task: Task) -> str:
-    """The run's plain prompt with a placeholder for the question.
-
-    Raises:
-        LmsiError: The prompt's own words look like a placeholder.
-    """
+    """The run's plain prompt with a placeholder; LmsiError: its own words look like one."""
     text = render(task, PROMPT, task.format)
     if not isinstance(text, str) or text.count("{{") != 1:
         raise LmsiError("the task's prompt cannot be written as an Ollama template")

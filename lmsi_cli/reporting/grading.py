@@ -12,7 +12,7 @@ answers of another program are graded by the same code.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import takewhile
 from typing import Any, NamedTuple
 
@@ -33,7 +33,6 @@ from lmsi_cli.reporting.results import (
     Variant,
 )
 from lmsi_cli.stats import (
-    Groups,
     auroc,
     curve_ks,
     ece,
@@ -52,10 +51,11 @@ GREEDY_NAMES: dict[Mode, str] = {
     "cot": "CoT greedy",
     "cot-few": "CoT few-shot",
 }
-ORDER: tuple[Mode, ...] = ("direct", "cot", "cot-few", "sc")  # of the lines of a table
+ORDER: tuple[Mode, ...] = (*GREEDY_NAMES, "sc")  # of the lines of a table
 MARGIN = 0.05  # share of questions by which an answer may be worse and still count as equal
 
-Answers = Mapping[str, Sequence[Answer]]  # question id -> its answers in one mode, by path number
+Answers = Sequence[Sequence[Answer]]  # of each question, in one mode, by path number
+Values = list[str | None]  # what each path of a question votes for
 
 
 class Way(NamedTuple):
@@ -108,18 +108,17 @@ def graded(
 ) -> Evaluation:
     """Grade all models' sittings; ``comparison.compared`` adds what needs other data sets.
 
-    Args:
-        blank: The data set, without any variant; the order of its questions is that of all scores.
-        answered: Each model's sittings, the base first. A greedy one stands first among a model's
-            own and becomes part of its main variant.
-        seed: The seed of the resampled intervals.
+    The order of the questions in ``blank`` is that of all scores. The base is ``answered`` first; a
+    model's greedy sitting stands first among its own and becomes part of its main variant. ``seed``
+    is that of the resampled intervals.
     """
+    gold = list(blank.gold.values())
     variants: list[Variant] = []
-    sampled: dict[str, Answers] = {}  # per model the paths of its main variant
+    sampled: dict[str, list[Values]] = {}  # per model the paths of its main variant
     for who, sittings in answered:
         for number, (way, files, answers) in enumerate(_ways(sittings)):
-            own = by_mode(answers, blank.gold)
-            paths = own.get("sc", {})
+            own = _by_mode(answers, blank.gold)
+            paths = own.get("sc", ())
             variant = Variant(
                 name=f"{who.name} {way}" if number else who.name,
                 model=who.name,
@@ -135,13 +134,13 @@ def graded(
                 answers=files,
             )
             variants.append(variant)
-            if not (number or who.null):
-                sampled[who.name] = paths
+            if paths and not (number or who.null):
+                sampled[who.name] = [_values(g) for g in paths]
     whole = msgspec.structs.replace(blank, variants=tuple(variants))
     return msgspec.structs.replace(
         whole,
-        confidence=confidence_of(sampled, blank.gold),
-        rivals=dict(_rivals(whole, sampled, seed)),
+        confidence=dict(_confidence(sampled, gold)),
+        rivals=dict(_rivals(whole, sampled, gold, seed)),
     )
 
 
@@ -161,18 +160,17 @@ def line_of(mode: Mode, paths: int) -> str:
     return GREEDY_NAMES.get(mode, f"majority of {paths}")
 
 
-def by_mode(answers: Iterable[Answer], gold: Mapping[str, str]) -> dict[Mode, Answers]:
+def _by_mode(answers: Iterable[Answer], questions: Collection[str]) -> dict[Mode, Answers]:
     """Sort answers by mode and question, in the order of the questions and the path numbers."""
     found: dict[Mode, dict[str, list[Answer]]] = {}
     for a in sorted(answers, key=lambda a: a.path):
-        if a.question_id in gold:
-            found.setdefault(a.mode, {q: [] for q in gold})[a.question_id].append(a)
-    return {mode: found[mode] for mode in ORDER if mode in found}
+        found.setdefault(a.mode, {q: [] for q in questions})[a.question_id].append(a)
+    return {mode: list(found[mode].values()) for mode in ORDER if mode in found}
 
 
-def _figures(mode: Mode, answers: Answers, blank: Evaluation) -> Iterator[Figure]:
+def _figures(mode: Mode, groups: Answers, blank: Evaluation) -> Iterator[Figure]:
     """Figures of a greedy answer, or of k sampled paths: one path, their vote, the best of them."""
-    groups, paths = answers.values(), 1
+    paths = 1
     if mode != "sc":
         lines = {GREEDY_NAMES[mode]: [float(g[0].correct) if g else 0.0 for g in groups]}
     else:
@@ -187,33 +185,30 @@ def _figures(mode: Mode, answers: Answers, blank: Evaluation) -> Iterator[Figure
             f"any of {paths}": [float(c > 0) for c in right],
         }
     flat = [a for g in groups for a in g]
-    whole = tuple(sum(map(_is_whole, g)) * 2 >= max(1, len(g)) for g in groups)
-    tokens, seconds = _cost(answers)
+    tokens = sum(a.num_generated_tokens for a in flat) / len(groups)
+    seconds = sum(a.seconds for a in flat) / len(groups)
     for name, scores in lines.items():
         drawn = paths if name == ONE else 1  # the cost is that of all paths, and this line uses one
         yield Figure(
             name=name,
             mode=mode,
             accuracy=score_interval(scores, blank.groups),
-            parsed=sum(a.predicted_answer is not None for a in flat) / max(1, len(flat)),
-            cut_off=sum(a.stop_reason == "length" for a in flat) / max(1, len(flat)),
+            parsed=sum(a.predicted_answer is not None for a in flat) / len(flat),
+            cut_off=sum(a.stop_reason == "length" for a in flat) / len(flat),
             tokens=tokens / drawn,
             seconds=seconds / drawn,
             scores=tuple(scores),
-            whole=whole,
+            whole=tuple(
+                2 * sum(v is not None for v in _values(g)) >= max(1, len(g)) for g in groups
+            ),
         )
 
 
-def _is_whole(answer: Answer) -> bool:
-    """Whether an answer could be read and was not cut off, be it right or wrong."""
-    return answer.predicted_answer is not None and answer.stop_reason != "length"
-
-
-def _curve(answers: Answers, blank: Evaluation) -> Iterator[CurvePoint]:
+def _curve(groups: Answers, blank: Evaluation) -> Iterator[CurvePoint]:
     """What k of the sampled paths are worth, for k = 1, 2, 4, ... and all of them."""
-    n = min(map(len, answers.values()), default=0)
-    values = [_values(g)[:n] for g in answers.values()]
-    right = [sum(a.correct for a in g[:n]) for g in answers.values()]
+    n = min(map(len, groups), default=0)
+    values = [_values(g)[:n] for g in groups]
+    right = [sum(a.correct for a in g[:n]) for g in groups]
     for k in curve_ks(n):
         votes = [majority_at_k(v, g, k) for v, g in zip(values, blank.gold.values(), strict=True)]
         yield CurvePoint(
@@ -223,94 +218,61 @@ def _curve(answers: Answers, blank: Evaluation) -> Iterator[CurvePoint]:
         )
 
 
-def _values(answers: Sequence[Answer]) -> list[str | None]:
+def _values(answers: Sequence[Answer]) -> Values:
     """What each path votes for; one that was cut off abstains, as in `lmsi vote`."""
     return [a.predicted_answer if a.stop_reason != "length" else None for a in answers]
 
 
-def _cost(answers: Answers) -> tuple[float, float]:
-    """Tokens and seconds per question."""
-    flat = [a for g in answers.values() for a in g]
-    n = max(1, len(answers))
-    return sum(a.num_generated_tokens for a in flat) / n, sum(a.seconds for a in flat) / n
-
-
 def _rivals(
-    e: Evaluation, sampled: Mapping[str, Answers], seed: int
+    e: Evaluation, sampled: Mapping[str, Sequence[Values]], gold: Sequence[str], seed: int
 ) -> Iterator[tuple[str, Rivalry]]:
-    """Each adapter's greedy answer against votes of the base."""
-    base, *others = e.mains
-    one, paths = base.figure(ONE), sampled[base.model].values()
-    if one is None or not all(paths):
-        return
-    values, gold = [_values(g) for g in paths], list(e.gold.values())
-    for v in others:
-        if v.single is not None:
-            yield v.model, rivalry(v.single.scores, values, gold, seed, e.groups)
-
-
-def rivalry(
-    single: Sequence[float],
-    values: Sequence[Sequence[str | None]],
-    gold: Sequence[str],
-    seed: int = 0,
-    groups: Groups = None,
-) -> Rivalry:
-    """Find how many votes of the base one answer of the adapter is worth.
+    """Find how many votes of the base each adapter's greedy answer is worth.
 
     To be worth k votes it must pass a test of non-inferiority: the 95% interval of the change lies
     above ``-MARGIN``, for k and everything smaller. A few questions cannot pass this test, though
-    their figures may happen to be equal.
-
-    Args:
-        single: Scores of the adapter's greedy answers, 0 or 1 per question.
-        values: Canonical answers of the base's sampled paths, at least one for each question in the
-            order of the scores; k goes up to the fewest paths that any question has.
-        gold: The right answers in the same order.
-        seed: The seed of the bootstrap.
-        groups: The cluster of each question.
+    their figures may happen to be equal. k goes up to the fewest paths that any question has.
     """
-    ks = curve_ks(min(map(len, values)))
+    base, *others = e.mains
+    values = sampled.get(base.model, ())
+    ks = curve_ks(min(map(len, values), default=0))
     votes = [[majority_at_k(v, g, k) for v, g in zip(values, gold, strict=True)] for k in ks]
-    changes = [paired(s, single, seed, groups) for s in votes]
-    adjusted = holm([c.p_value for c in changes])
-    rungs = tuple(
-        Rung(k=k, accuracy=mean_interval(s, groups), change=c, p_value=p)
-        for k, s, c, p in zip(ks, votes, changes, adjusted, strict=True)
-    )
-    as_good = takewhile(lambda r: r.change.low > -MARGIN, rungs)
-    return Rivalry(rungs=rungs, votes=max((r.k for r in as_good), default=0))
+    for v in others:
+        if v.single is None or not votes:
+            continue
+        changes = [paired(s, v.single.scores, seed, e.groups) for s in votes]
+        adjusted = holm([c.p_value for c in changes])
+        rungs = tuple(
+            Rung(k=k, accuracy=mean_interval(s, e.groups), change=c, p_value=p)
+            for k, s, c, p in zip(ks, votes, changes, adjusted, strict=True)
+        )
+        as_good = takewhile(lambda r: r.change.low > -MARGIN, rungs)
+        yield v.model, Rivalry(rungs=rungs, votes=max((r.k for r in as_good), default=0))
 
 
-def confidence_of(sampled: Mapping[str, Answers], gold: Mapping[str, str]) -> dict[str, Trust]:
+def _confidence(
+    sampled: Mapping[str, Sequence[Values]], gold: Sequence[str]
+) -> Iterator[tuple[str, Trust]]:
     """Measure how well each model's agreement with itself predicts right answers.
 
     A question's confidence is the share of its most frequent answer among the paths that gave one.
-    Its score is that of its vote, where a tie is shared out.
-
-    Args:
-        sampled: Per model its sampled paths.
-        gold: Canonical right answer per question.
-
-    Returns:
-        Per model; without those that have no sampled path with an answer.
+    Its score is that of its vote, where a tie is shared out. Models without any sampled path with
+    an answer are left out.
     """
-    found = {}
-    for model, answers in sampled.items():
-        ballots = {q: Counter(v for v in _values(g) if v is not None) for q, g in answers.items()}
-        shares = {q: max(b.values()) / b.total() for q, b in ballots.items() if b}
-        if not shares:
+    for model, values in sampled.items():
+        ballots = [Counter(v for v in paths if v is not None) for paths in values]
+        confidence = [max(b.values()) / b.total() for b in ballots if b]
+        if not confidence:
             continue
-        scores = [majority_score(_values(answers[q]), gold[q]) for q in shares]
-        confidence = list(shares.values())
+        told = zip(values, gold, ballots, strict=True)
+        scores = [majority_score(paths, right) for paths, right, b in told if b]
         table = reliability(confidence, scores)
-        found[model] = Trust(
-            questions=len(shares),
-            silent=len(ballots) - len(shares),
-            confidence=sum(confidence) / len(shares),
+        trust = Trust(
+            questions=len(scores),
+            silent=len(values) - len(scores),
+            confidence=sum(confidence) / len(scores),
             accuracy=mean_interval(scores),
             reliability=table,
             ece=ece(table),
             auroc=auroc(confidence, [s == 1 for s in scores]),  # in ranking, a tie is not right
         )
-    return found
+        yield model, trust

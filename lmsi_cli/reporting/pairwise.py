@@ -39,11 +39,7 @@ class Side(NamedTuple):
     answers: Sequence[Answer] = ()
 
     def figure(self, line: str) -> Figure:
-        """The figure of a line.
-
-        Raises:
-            LmsiError: There is no such line.
-        """
+        """The figure of a line; LmsiError: there is none."""
         found = self.variant.figure(line)
         if found is None:
             lines = ", ".join(f.name for f in self.variant.figures) or NONE
@@ -52,7 +48,7 @@ class Side(NamedTuple):
 
     def scores(self, line: str) -> dict[str, float]:
         """The scores of a line by question id, 0 to 1."""
-        return self.evaluation.scores(self.figure(line))
+        return dict(zip(self.evaluation.gold, self.figure(line).scores, strict=True))
 
     def texts(self, line: str) -> dict[str, list[Answer]]:
         """The answers behind a line by question id; the file may hold more than were asked."""
@@ -101,17 +97,11 @@ class Opposed(Record, frozen=True, kw_only=True):
     flips: tuple[Flip, ...]
 
 
-def opposed(a: Side, b: Side, line: str = "", seed: int = 0) -> Opposed:
-    """Compare two sides on the questions that both have.
+def opposed(a: Side, b: Side, line: str = "") -> Opposed:
+    """Compare two sides, ``a`` before and ``b`` after, on the questions that both have.
 
-    Args:
-        a: The first, "before".
-        b: The second, "after".
-        line: The one whose flips are listed; empty: the deciding one, or the first in both.
-        seed: The seed of the bootstrap.
-
-    Raises:
-        LmsiError: They have no question or no line in common.
+    ``line`` is the one whose flips are listed; empty: the deciding one, or the first in both.
+    LmsiError: they have no question or no line in common.
     """
     common = _common(a, b)
     lines = [f.name for f in a.variant.figures if b.variant.figure(f.name)]
@@ -134,7 +124,7 @@ def opposed(a: Side, b: Side, line: str = "", seed: int = 0) -> Opposed:
     return Opposed(
         a=f"{a.name}: {a.variant.name} on {a.evaluation.data}",
         b=f"{b.name}: {b.variant.name} on {b.evaluation.data}",
-        evaluation=compared([msgspec.structs.replace(joint, variants=both)], seed)[0],
+        evaluation=compared([msgspec.structs.replace(joint, variants=both)])[0],
         left_out=len({*a.evaluation.gold, *b.evaluation.gold}) - len(common),
         differences=tuple(differences(a, b)),
         unpaired=tuple(f.name for s in (a, b) for f in s.variant.figures if f.name not in lines),
@@ -145,20 +135,23 @@ def opposed(a: Side, b: Side, line: str = "", seed: int = 0) -> Opposed:
 
 def _restricted(side: Side, name: str, lines: Sequence[str], joint: Evaluation) -> Variant:
     """A side's figures on the common questions alone, as if both were drawn in the same way."""
+    place = {q: i for i, q in enumerate(side.evaluation.gold)}
+    kept = [place[q.id] for q in joint.questions]
     figures = []
-    for line in lines:
-        own = side.scores(line)
-        scores = tuple(own[q.id] for q in joint.questions)
-        whole = dict(zip(own, side.figure(line).whole, strict=False))
-        changed = {
-            "scores": scores,
-            "whole": tuple(whole[q.id] for q in joint.questions) if whole else (),
-            "accuracy": score_interval(scores, joint.groups),
-        }
-        figures.append(msgspec.structs.replace(side.figure(line), **changed))
-    drawn = {"temperature": 0.0, "seed": 0, "main": True, "curve": ()}
+    for f in map(side.figure, lines):
+        scores = tuple(f.scores[i] for i in kept)
+        whole = tuple(f.whole[i] for i in kept) if f.whole else ()
+        accuracy = score_interval(scores, joint.groups)
+        figures.append(msgspec.structs.replace(f, scores=scores, whole=whole, accuracy=accuracy))
     return msgspec.structs.replace(
-        side.variant, name=name, model=name, figures=tuple(figures), **drawn
+        side.variant,
+        name=name,
+        model=name,
+        temperature=0.0,
+        seed=0,
+        main=True,
+        figures=tuple(figures),
+        curve=(),
     )
 
 
@@ -201,14 +194,8 @@ def _file(name: object, sha256: object) -> str:
 
 def _common(a: Side, b: Side) -> list[Labelled]:
     """The questions that both answered, in the order of A."""
-    theirs = {q.id: q for q in b.evaluation.questions}
-    common = [
-        q
-        for q in a.evaluation.questions
-        if (other := theirs.get(q.id)) is not None
-        and same_words(q.question) == same_words(other.question)
-        and q.gold == other.gold
-    ]
+    theirs = {(q.id, same_words(q.question), q.gold) for q in b.evaluation.questions}
+    common = [q for q in a.evaluation.questions if (q.id, same_words(q.question), q.gold) in theirs]
     if not common:
         raise LmsiError(
             f"{a.name} and {b.name} have no question in common",
@@ -240,40 +227,33 @@ def opposed_section(o: Opposed) -> Section:
         lines.append(f"only in one of them: {', '.join(dict.fromkeys(o.unpaired))}")
     if not o.differences:
         lines.append("no setting differs")
-    flips = [(f.question, f.a, f.b) for f in o.flips]
-    differing = tuple((d.name, d.a, d.b) for d in o.differences)
+    differing = [(d.name, d.a, d.b) for d in o.differences]
     tokenizers = any(d.name == "tokenizer" and UNKNOWN not in (d.a, d.b) for d in o.differences)
     note = "the tokenizers differ, so counts of tokens do not compare" if tokenizers else ""
     sheets = (
-        Sheet(title="what differs", columns=("", "A", "B"), rows=differing, note=note),
+        Sheet("what differs", ("", "A", "B"), differing, note),
         accuracy_sheet(o.evaluation),
         cost_sheet(o.evaluation),
-        flips_sheet(o.line, o.evaluation.n, flips),
+        flips_sheet(o.evaluation, o.line),
     )
-    return Section(
-        key="comparison",
-        title="A and B",
-        lines=tuple(lines),
-        sheets=tuple(s for s in sheets if s.rows),
-    )
+    return Section("comparison", "A and B", lines, [s for s in sheets if s.rows])
 
 
 def flip_texts(o: Opposed) -> Iterator[str]:
-    """The texts of the questions that flipped, gains first."""
-    for flip in o.flips:
-        yield from _texts_of("better" if flip.b > flip.a else "worse", flip)
+    """Each question that flipped, gains first, with both sides' answers.
 
-
-def _texts_of(word: str, f: Flip) -> Iterator[str]:
-    """The question and each side's text; of several, the answers' counts and the winner's first."""
-    yield f"\n{word} in B: {f.question.id}, right is {f.question.gold}"
-    yield f.question.question
-    for name, value, texts in (("A", f.a, f.texts_a), ("B", f.b, f.texts_b)):
-        mark = "right" if value == 1 else "wrong" if value == 0 else f"{value:.2f} right"
-        ballots = Counter(t.predicted_answer or "none" for t in texts).most_common()
-        if not ballots:
-            yield f"{name} {mark}; the texts are no longer there"
-            continue
-        first = next(t for t in texts if (t.predicted_answer or "none") == ballots[0][0])
-        counts = ", ".join(f"{a} {n} times" if len(texts) > 1 else a for a, n in ballots)
-        yield f"{name} {mark}, {counts}:\n  {first.text.strip()}"
+    Of several answers of a side, their counts are given, and the text of the most frequent one.
+    """
+    for f in o.flips:
+        word = "better" if f.b > f.a else "worse"
+        yield f"\n{word} in B: {f.question.id}, right is {f.question.gold}"
+        yield f.question.question
+        for name, value, texts in (("A", f.a, f.texts_a), ("B", f.b, f.texts_b)):
+            mark = "right" if value == 1 else "wrong" if value == 0 else f"{value:.2f} right"
+            if not texts:
+                yield f"{name} {mark}; the texts are no longer there"
+                continue
+            ballots = Counter(t.predicted_answer or "none" for t in texts).most_common()
+            first = next(t for t in texts if (t.predicted_answer or "none") == ballots[0][0])
+            counts = ", ".join(f"{a} {n} times" if len(texts) > 1 else a for a, n in ballots)
+            yield f"{name} {mark}, {counts}:\n  {first.text.strip()}"

@@ -251,21 +251,13 @@ class Evaluation(Record, frozen=True, kw_only=True):
         """All temperatures and seeds of a model."""
         return (v for v in self.variants if v.model == model)
 
-    def scores(self, figure: Figure) -> dict[str, float]:
-        """A figure's scores, 0 to 1, by question id."""
-        return dict(zip(self.gold, figure.scores, strict=True))
-
     def pair(self, line: str, after: str) -> Pair | None:
         """The change of a line from the base to a model; at the first temperature if several."""
         return next((p for p in self.pairs if (p.line, p.after) == (line, after)), None)
 
 
 def read_evaluation(path: Path) -> Evaluation:
-    """Read a result file.
-
-    Raises:
-        LmsiError: It is missing, or not a result of `lmsi eval`.
-    """
+    """Read a result file; LmsiError: it is missing, or not a result of `lmsi eval`."""
     return read_struct(path, Evaluation, "give a file that ends in .result.json, or a run folder")
 
 
@@ -282,9 +274,5 @@ def newest_results(run: RunDir) -> dict[str, Path]:
 
 
 def newest_evaluations(run: RunDir) -> list[Evaluation]:
-    """The newest evaluation of each data set; those with a comparison first.
-
-    Raises:
-        LmsiError: A result file cannot be read.
-    """
+    """The newest evaluation of each data set; those with a comparison first."""
     return sorted(map(read_evaluation, newest_results(run).values()), key=lambda e: not e.pairs)

@@ -4,7 +4,7 @@ Pure functions from a run's records to ``Section``. Knows words and figures; rea
 them:
 
     vote_section(VoteSummary(questions=400, kept_paths=1212, ...))
-    -> Section(key="vote", title="The vote", sheets=(Sheet(title="vote", ...), ...), ...)
+    -> Section("vote", "The vote", sheets=[Sheet("vote", ...), ...], ...)
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from lmsi_cli.reporting.evaluation import changes_sheet
 from lmsi_cli.reporting.results import Evaluation, Pair
 from lmsi_cli.rounds import By, Rounds
 from lmsi_cli.verdict.rules import CARE, STOP, TRAIN, Verdict
-from lmsi_cli.verdict.signals import WORDS, ProbeFigures
+from lmsi_cli.verdict.signals import WORDS
 from lmsi_cli.voting.selection import BINS, VoteSummary
 
 POINTS = 240  # of a loss curve; more are averaged, so that a long run's page stays small
@@ -44,16 +44,22 @@ def verdict_section(v: Verdict) -> Section:
     """The verdict, with its reasons and the figures behind it."""
     e = v.evidence
     looked = f", from {e.looked_at} of {e.questions}" if e.looked_at < e.questions else ""
-    signals = tuple((WORDS.get(n, n), _signal(n, i)) for n, i in e.signals.items())
-    sheets = [Sheet(title=f"signals, % [95% interval]{looked}", rows=signals)]
-    if e.probe is not None:
-        sheets.append(Sheet(title="probe, % right [95% interval]", rows=tuple(_probe(e.probe))))
-    return Section(
-        key="verdict",
-        title=f"The verdict: {v.verdict}",
-        lines=tuple(f"{SAYS[r.says]}: {r.text}" for r in v.reasons),
-        sheets=tuple(sheets),
-    )
+    signals = [(WORDS.get(n, n), _signal(n, i)) for n, i in e.signals.items()]
+    sheets = [Sheet(f"signals, % [95% interval]{looked}", rows=signals)]
+    if (p := e.probe) is not None:
+        rows = [
+            ("questions", f"{p.questions}, of which {p.kept_questions} are kept"),
+            ("one path", with_interval(p.one_path)),
+            ("the vote (the ceiling, maj@m)", with_interval(p.vote)),
+            ("any path (the oracle, pass@m)", with_interval(p.any_path)),
+        ]
+        if p.kept_questions:
+            gap = _signal("steps lift", p.gap)
+            rows.append(("kept paths", with_interval(p.kept)))
+            rows.append(("kept paths minus all paths of their questions", gap))
+        sheets.append(Sheet("probe, % right [95% interval]", rows=rows))
+    reasons = [f"{SAYS[r.says]}: {r.text}" for r in v.reasons]
+    return Section("verdict", f"The verdict: {v.verdict}", reasons, sheets)
 
 
 def verdict_line(v: Verdict) -> str:
@@ -66,31 +72,8 @@ def _signal(name: str, i: Interval) -> str:
     return f"{with_interval(i, '+' if name in SIGNED else '')} n={i.n}"
 
 
-def _probe(p: ProbeFigures) -> Iterator[tuple[str, str]]:
-    """The figures of a run's labelled questions."""
-    yield "questions", f"{p.questions}, of which {p.kept_questions} are kept"
-    yield "one path", with_interval(p.one_path)
-    yield "the vote (the ceiling, maj@m)", with_interval(p.vote)
-    yield "any path (the oracle, pass@m)", with_interval(p.any_path)
-    if p.kept_questions:
-        yield "kept paths", with_interval(p.kept)
-        yield "kept paths minus all paths of their questions", _signal("steps lift", p.gap)
-
-
 def vote_section(s: VoteSummary) -> Section:
     """What was voted on, what was kept, and what was left out."""
-    shares = {f"{i / BINS:.1f}": n for i, n in enumerate(s.histogram)}
-    columns = ("share of the winner, from", "questions")
-    agreement = bars("agreement (share of the winner)", shares, columns)
-    return Section(
-        key="vote",
-        title="The vote",
-        lines=tuple(f"warning: {warning}" for warning in s.warnings),
-        sheets=(_counts(s), *([_removed(s)] if any(s.removed.values()) else []), agreement),
-    )
-
-
-def _counts(s: VoteSummary) -> Sheet:
     paths, questions = max(1, s.paths), max(1, s.questions)
     rows = [
         ("questions", f"{s.questions}"),
@@ -106,13 +89,15 @@ def _counts(s: VoteSummary) -> Sheet:
     ]
     if s.stopped:
         rows.append(("stopped early", f"{s.stopped} questions; {INCOMPARABLE}"))
-    return Sheet(title="vote", rows=tuple(rows))
-
-
-def _removed(s: VoteSummary) -> Sheet:
-    """How many paths each filter removed, without filters that removed none."""
-    rows = tuple((name, f"{n}") for name, n in s.removed.items() if n)
-    return Sheet(title="removed", columns=("", "paths"), rows=rows)
+    removed = [(name, f"{n}") for name, n in s.removed.items() if n]
+    shares = {f"{i / BINS:.1f}": n for i, n in enumerate(s.histogram)}
+    agreement = "agreement (share of the winner)"
+    sheets = [
+        Sheet("vote", rows=rows),
+        *([Sheet("removed", ("", "paths"), removed)] if removed else []),
+        bars(agreement, shares, ("share of the winner, from", "questions")),
+    ]
+    return Section("vote", "The vote", [f"warning: {text}" for text in s.warnings], sheets)
 
 
 def kept_line(s: VoteSummary) -> str:
@@ -127,14 +112,12 @@ def kept_line(s: VoteSummary) -> str:
 def training_section(
     result: Mapping[str, Any] | None,
     losses: Sequence[tuple[float, float]],
-    held_out: Sequence[tuple[float, float]] = (),
+    held_out: Sequence[tuple[float, float]],
 ) -> Section:
     """What was trained, and that it works.
 
-    Args:
-        result: The adapter's own ``result``: ``summary`` and ``proof``; None while it trains.
-        losses: Step and loss of each step.
-        held_out: Step and loss of each validation on the held-out questions.
+    ``result`` is the adapter's own: ``summary`` and ``proof``; None while it trains. ``losses`` are
+    step and loss of each step, ``held_out`` of each validation on the held-out questions.
     """
     size = max(1, -(-len(losses) // POINTS))
     groups = [losses[i : i + size] for i in range(0, len(losses), size)]
@@ -147,10 +130,10 @@ def training_section(
     )
     chart = Chart(title="Loss", series=series, x_label="step", y_label="loss, nats a token")
     return Section(
-        key="training",
-        title="Training",
-        lines=() if result else (f"Not finished: {len(losses):,} steps so far.",),
-        sheets=(training_sheet(result),) if result else (),
+        "training",
+        "Training",
+        lines=[] if result else [f"Not finished: {len(losses):,} steps so far."],
+        sheets=[training_sheet(result)] if result else [],
         chart=chart if series else None,
     )
 
@@ -188,30 +171,30 @@ def training_sheet(result: Mapping[str, Any]) -> Sheet:
         ("adapter acts", f"moves the logits by {percent(p['moved'])} on {p['prompts']} prompts"),
         ("llama.cpp agrees", apart),
     ]
-    return Sheet(title="train", rows=tuple(rows))
+    return Sheet("train", rows=rows)
 
 
 def settings_section(settings: Mapping[str, Mapping[str, Any]]) -> Section:
     """run.toml, section by section."""
-    sheets = []
-    for name, table in settings.items():
-        rows = []
-        for key, value in table.items():
-            shown = f"{value:.4g}" if isinstance(value, float) else str(value)
-            if isinstance(value, list):
-                shown = ", ".join(map(str, value)) or NONE
-            rows.append((key, shown))
-        columns = ("setting", "value")
-        sheets.append(Sheet(title=f"[{name}]", columns=columns, rows=tuple(rows)))
-    return Section(key="settings", title="Settings and versions", sheets=tuple(sheets))
+    columns = ("setting", "value")
+    sheets = [
+        Sheet(f"[{name}]", columns, [(key, _setting(value)) for key, value in table.items()])
+        for name, table in settings.items()
+    ]
+    return Section("settings", "Settings and versions", sheets=sheets)
+
+
+def _setting(value: object) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or NONE
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def round_changes(e: Evaluation) -> list[Pair]:
     """Every round against the one before, the first against the base, corrected (Holm).
 
-    Args:
-        e: Has the base and the rounds' adapters as its models, in order. Of several temperatures,
-            the first one counts.
+    The models of ``e`` are the base and the rounds' adapters, in order. Of several temperatures,
+    the first one counts.
     """
     lines = [f.name for v in e.mains for f in v.figures]
     found = [
@@ -226,20 +209,13 @@ def round_changes(e: Evaluation) -> list[Pair]:
 def rounds_section(rounds: Rounds, measured: Sequence[Evaluation]) -> Section:
     """The rounds as a section of the report; accuracies are in the section of each data set.
 
-    Args:
-        rounds: Those of the run.
-        measured: One evaluation per data set that base and rounds were measured on.
+    ``measured`` has an evaluation for each data set that base and rounds were measured on.
     """
     sheets = [_courses(rounds), _checkups(rounds)]
     for e in measured:
         title = f"{e.data}: changes against the round before, paired by question"
         sheets.append(changes_sheet(title, round_changes(e)))
-    return Section(
-        key="rounds",
-        title="Rounds",
-        lines=tuple(_round_lines(rounds)),
-        sheets=tuple(s for s in sheets if s.rows),
-    )
+    return Section("rounds", "Rounds", list(_round_lines(rounds)), [s for s in sheets if s.rows])
 
 
 def _round_lines(rounds: Rounds) -> Iterator[str]:
@@ -279,7 +255,7 @@ def _courses(rounds: Rounds) -> Sheet:
         )
     columns = ("round", "folder", "T", "drawn by", "verdict", "kept paths", "share", "trained from",
                "loss")  # fmt: skip
-    return Sheet(title="What each round did; * is kept", columns=columns, rows=tuple(rows))
+    return Sheet("What each round did; * is kept", columns, rows)
 
 
 def _who(number: int) -> str:
@@ -296,4 +272,4 @@ def _checkups(rounds: Rounds) -> Sheet:
     what = "right" if rounds.by == "probe" else "as the first vote"
     columns = ("", what, "read", "commonest")
     title = f"Check-ups: the same {rounds.questions} questions to every round, no test set"
-    return Sheet(title=title, columns=columns, rows=tuple(rows))
+    return Sheet(title, columns, rows)

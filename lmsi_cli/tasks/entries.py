@@ -45,8 +45,7 @@ class Row(NamedTuple):
 def decoded(name: str, data: bytes) -> str:
     """Decode UTF-8, with or without the byte order mark that Windows programs write.
 
-    Raises:
-        LmsiError: The encoding is another one, or there are NUL bytes, which text never has.
+    LmsiError: the encoding is another one, or there are NUL bytes, which text never has.
     """
     if data.startswith((b"PK\x03\x04", b"\x1f\x8b")):
         problem = "a packed file, such as a spreadsheet or an archive"
@@ -72,11 +71,7 @@ def lines(name: str, text: str) -> Iterator[tuple[str, str]]:
 
 
 def json_rows(name: str, text: str, hint: str = "") -> Iterator[Row]:
-    """Read one JSON object a line.
-
-    Raises:
-        LmsiError: A line is not a JSON object; names it, and gives the hint.
-    """
+    """Read one JSON object a line; LmsiError: a line is none (names it, and gives the hint)."""
     for where, line in lines(name, text):
         try:
             value = _decoded(line)
@@ -93,7 +88,9 @@ def text_entries(name: str, text: str) -> Iterator[Row]:
         value = _decoded(text)
     except ValueError:  # not one value, so one a line
         return json_rows(name, text)
-    return _listed(name, value if isinstance(value, list) else [value])
+    placed = enumerate(value if isinstance(value, list) else [value], 1)
+    named = ((f"{name}: entry {number}", entry) for number, entry in placed)
+    return (Row(where, _object(where, entry)) for where, entry in named)
 
 
 def _decoded(text: str) -> Any:  # noqa: ANN401 - whatever JSON holds
@@ -111,11 +108,6 @@ def _decoded(text: str) -> Any:  # noqa: ANN401 - whatever JSON holds
     return value
 
 
-def _listed(name: str, values: list[Any]) -> Iterator[Row]:
-    for number, value in enumerate(values, 1):
-        yield Row(f"{name}: entry {number}", _object(f"{name}: entry {number}", value))
-
-
 def _object(where: str, value: object, hint: str = "") -> dict[str, Any]:
     if not isinstance(value, dict):
         raise LmsiError(f"{where}: expected a JSON object, got {str(value)[:SHOWN]}", hint=hint)
@@ -125,8 +117,7 @@ def _object(where: str, value: object, hint: str = "") -> dict[str, Any]:
 def cells(name: str, text: str, delimiter: str, quoted: bool = True) -> Iterator[Row]:
     """Read a table with a header, skipping blank rows.
 
-    Raises:
-        LmsiError: A row has more or fewer columns than the header, or is not valid CSV; names it.
+    LmsiError: a row has more or fewer columns than the header, or is not valid CSV; names it.
     """
     reader = csv.reader(
         io.StringIO(text, newline=""),
@@ -169,15 +160,9 @@ def is_table(name: str, data: bytes) -> bool:
 
 
 def table_rows(name: str, data: bytes, columns: Collection[str] | None = None) -> Iterator[Row]:
-    """Read the rows of a table.
+    """Read the rows of a table: its ``columns``, where it has them; by default all.
 
-    Args:
-        name: The file's name.
-        data: Its whole content.
-        columns: The columns to read, where the table has them; not given: all.
-
-    Raises:
-        LmsiError: pyarrow is not installed, or cannot read the file.
+    LmsiError: pyarrow is not installed, or cannot read the file.
     """
     try:
         import pyarrow as arrow
@@ -196,8 +181,7 @@ def table_rows(name: str, data: bytes, columns: Collection[str] | None = None) -
 def saved_files(folder: Path) -> list[Path]:
     """The Arrow files of a folder, in order: those that ``state.json`` names, else all.
 
-    Raises:
-        LmsiError: It has none, or holds several splits.
+    LmsiError: it has none, or holds several splits.
     """
     if splits := _read(folder / "dataset_dict.json", _Splits):
         shown = ", ".join(str(folder / split) for split in splits.splits)

@@ -49,8 +49,7 @@ def summaries() -> list[Task]:
 def load_task(name_or_path: str) -> Task:
     """Load a task by its name, or from a file if the name ends in ``.toml`` or has a folder.
 
-    Raises:
-        LmsiError: There is no such task, or its file is not a sound task; names file and field.
+    LmsiError: there is no such task, or its file is not a sound task; names file and field.
     """
     path = find_task(name_or_path)
     fields = read_toml(path)
@@ -118,8 +117,7 @@ def wrong_exemplar(exemplar: Exemplar, task: Task) -> str:
 def converted(fields: Any, kind: type[AnyRecord], where: str, hint: str) -> AnyRecord:  # noqa: ANN401
     """Make a record from the fields of a TOML file.
 
-    Raises:
-        LmsiError: A field is unknown, missing or of a wrong type; says where, and suggests a name.
+    LmsiError: a field is unknown, missing or of a wrong type; says where, and suggests a name.
     """
     try:
         return msgspec.convert(fields, kind)
@@ -133,11 +131,7 @@ def converted(fields: Any, kind: type[AnyRecord], where: str, hint: str) -> AnyR
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """The fields of a TOML file.
-
-    Raises:
-        LmsiError: It cannot be read, or is not valid TOML.
-    """
+    """The fields of a TOML file; LmsiError: it cannot be read, or is not valid TOML."""
     try:
         return tomllib.loads(path.read_bytes().decode())
     except OSError as e:
@@ -155,11 +149,7 @@ _DATED = re.compile(
 
 
 def check_options(questions: Sequence[Question], task: Task) -> None:
-    """Refuse questions that list no options if the task's answers are options.
-
-    Raises:
-        LmsiError: The task's kind is choice and a question lists none; says how many do not.
-    """
+    """Refuse questions that list no options if the task's answers are options; counts them."""
     if task.kind != "choice":
         return
     bare = [q.id for q in questions if not asked(task, q.question).choices]
@@ -172,11 +162,7 @@ def check_options(questions: Sequence[Question], task: Task) -> None:
 
 
 def gold_answers(questions: Sequence[Question], task: Task) -> dict[str, str]:
-    """Canonical right answers by question id.
-
-    Raises:
-        LmsiError: An answer is not of the task's kind; says how many are not.
-    """
+    """Canonical right answers by question id; LmsiError: some are not of the task's kind."""
     check_options(questions, task)
     gold = {}
     # These two kinds would read a month as a unit or a product.

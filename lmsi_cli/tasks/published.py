@@ -42,15 +42,14 @@ _UNTOLD = ("-", "-1", "", "none")  # a label that was withheld, or that nobody a
 _BARE_BOX = re.compile(r"\\f?box(?:ed)?(?![a-zA-Z])[ ]*([^\s{}$](?:[^\n$\\]|\\(?![\])]|f?box))*)")
 
 
-def plain_rows(layout: str, rows: Iterable[Row]) -> Iterator[Row]:
+def plain_rows(layout: str | None, rows: Iterable[Row]) -> Iterator[Row]:
     """Bring entries to our own fields; those without a label stay, as questions without an answer.
 
-    Raises:
-        LmsiError: An entry is not of this layout; says where and which field.
+    LmsiError: an entry is not of this layout; says where and which field.
     """
     for row in rows:
         try:
-            entries = list(LAYOUTS[layout](row.fields))
+            entries = list(LAYOUTS[layout](row.fields)) if layout else [row.fields]
         except KeyError as e:
             message = f"{row.where}: not an entry of {layout}: no field {e}"
             raise LmsiError(message, hint=f"fields here: {', '.join(row.fields)}") from None
@@ -62,12 +61,8 @@ def plain_rows(layout: str, rows: Iterable[Row]) -> Iterator[Row]:
 def with_options(question: str, options: Iterable[str]) -> str:
     """Write options below a question, lettered from A, one a line."""
     lettered = zip(ascii_uppercase, options, strict=False)
-    return "\n".join(
-        [
-            question.strip(),
-            *(f"({letter}) {' '.join(text.split()) or '-'}" for letter, text in lettered),
-        ]
-    )
+    shown = (f"({letter}) {' '.join(text.split()) or '-'}" for letter, text in lettered)
+    return "\n".join([question.strip(), *shown])
 
 
 def _gsm8k(e: Fields) -> Iterator[Fields]:
@@ -141,7 +136,8 @@ def _drop_said(spans: Sequence[str], types: Sequence[str]) -> str | None:
     The hub's training split holds one answer for each question, its validation split all
     ``validated_answers`` in a row, and neither says where one ends (datasets/drop/drop.py). One
     answer is a number, a date, or spans that differ. So there are several if a number or a date
-    is not alone, if a span is repeated, or if all others contain the words of one.
+    is not alone, if a span is repeated, or if all others contain the words of one. If all of them
+    named the same parts, in any order, the answer is these parts.
     """
     if not spans:
         return None
@@ -149,15 +145,10 @@ def _drop_said(spans: Sequence[str], types: Sequence[str]) -> str | None:
     parts = dict(zip(reversed(spelt), reversed(spans), strict=True))  # as first written
     words = [set(spelling.split()) for spelling in parts]
     alone = set(types) <= {"span"} and not any(set.intersection(*words) == w for w in words)
-    if alone and _in_turns(spelt, len(parts)):
+    turns = [spelt[i : i + len(parts)] for i in range(0, len(spelt), len(parts))]
+    if alone and all(len(set(turn)) == len(parts) for turn in turns):
         return ", ".join(dict.fromkeys(parts[spelling] for spelling in spelt))
     return parts[Counter(spelt).most_common(1)[0][0]]
-
-
-def _in_turns(spelt: Sequence[str], size: int) -> bool:
-    """Say whether all annotators named the same parts, in any order; true for a single one."""
-    turns = [spelt[i : i + size] for i in range(0, len(spelt), size)]
-    return all(len(set(turn)) == size for turn in turns)
 
 
 def _on(passage: Fields, asked: Fields) -> str:
@@ -172,12 +163,12 @@ def _drop_answer(answer: Fields) -> str | None:
     return str(answer.get("number") or "") or spans or " ".join(filter(None, parts)) or None
 
 
-def _inference(
-    premise: str, hypothesis: str, label: object, labels: dict[str, str]
-) -> dict[str, str | None]:
+def _inference(e: Fields, label: object, labels: dict[str, str]) -> Fields:
+    """The question about a premise and a hypothesis, or two sentences, as GLUE and MNLI say."""
+    first, second = ("sentence1", "sentence2") if "sentence1" in e else ("premise", "hypothesis")
     choices = ", ".join(f'"{word}"' for word in dict.fromkeys(labels.values()))
     question = (
-        f"Premise: {premise.strip()}\nHypothesis: {hypothesis.strip()}\n"
+        f"Premise: {e[first].strip()}\nHypothesis: {e[second].strip()}\n"
         f"Does the premise show that the hypothesis is true? Answer with one of {choices}."
     )
     return {"question": question, "answer": _label(label, labels)}
@@ -191,31 +182,19 @@ def _label(label: object, labels: dict[str, str]) -> str | None:
 
 
 def _rte(e: Fields) -> Iterator[Fields]:
-    """SuperGLUE's premise and hypothesis, or GLUE's two sentences."""
-    premise, hypothesis = _pair(e)
     index = e.get("idx", e.get("index"))
-    yield {
-        "id": None if index is None else f"rte-{index}",
-        **_inference(premise, hypothesis, e.get("label"), _RTE),
-    }
+    name = None if index is None else f"rte-{index}"
+    yield {"id": name, **_inference(e, e.get("label"), _RTE)}
 
 
 def _mnli(e: Fields) -> Iterator[Fields]:
-    premise, hypothesis = _pair(e)
     label = e["gold_label"] if "gold_label" in e else e.get("label")
-    plain = _inference(premise, hypothesis, label, _NLI)
-    yield {"id": e.get("pairID"), "family": e.get("genre"), **plain}
+    yield {"id": e.get("pairID"), "family": e.get("genre"), **_inference(e, label, _NLI)}
 
 
 def _anli(e: Fields) -> Iterator[Fields]:
     premise = e["context"] if "context" in e else e["premise"]
-    yield {"id": e["uid"], **_inference(premise, e["hypothesis"], e.get("label"), _NLI)}
-
-
-def _pair(e: Fields) -> tuple[str, str]:
-    if "sentence1" in e:
-        return e["sentence1"], e["sentence2"]
-    return e["premise"], e["hypothesis"]
+    yield {"id": e["uid"], **_inference({**e, "premise": premise}, e.get("label"), _NLI)}
 
 
 def _math(e: Fields) -> Iterator[Fields]:

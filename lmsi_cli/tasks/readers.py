@@ -13,11 +13,12 @@ from __future__ import annotations
 import csv
 import difflib
 import hashlib
+import os
 import sys
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, NamedTuple, TypeGuard
+from typing import Any, TypeGuard
 
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.jsonl import bounded_lines, read_records
@@ -51,13 +52,6 @@ FIELDS = ("id", *PASSAGES, "question", "answer", "family", "group")
 KINDS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "csv", ".txt": "text"}
 
 
-class Placed(NamedTuple):
-    """A question, and where it was written."""
-
-    where: str
-    question: Question
-
-
 def read_questions(source: str) -> list[Question]:
     """Read the questions of a file, in its order.
 
@@ -74,44 +68,50 @@ def read_questions(source: str) -> list[Question]:
         LmsiError: The file is missing, empty or not UTF-8; or a line is not a question, or
             has the id of another one. Names the line.
     """
-    return [p.question for p in _read(source)]
+    return [question for _, question in _read(source)]
 
 
 def read_labelled(source: str) -> list[Question]:
     """Read questions that each carry a gold answer.
 
     None is left out for lack of an answer: figures of a part are not those of the whole set.
-
-    Raises:
-        LmsiError: As ``read_questions``, or answers are missing: names the first line without
-            one, and says how many there are.
+    LmsiError: as ``read_questions``, or answers are missing: names the first line without one, and
+    says how many there are.
     """
     found = _read(source)
-    bare = [p for p in found if p.question.answer is None]
+    bare = [where for where, question in found if question.answer is None]
     if bare:
         raise LmsiError(
-            f"{bare[0].where}: no 'answer' ({len(bare)} of {len(found)} questions have none)",
+            f"{bare[0]}: no 'answer' ({len(bare)} of {len(found)} questions have none)",
             hint="every question needs its right answer here",
         )
-    return [p.question for p in found]
+    return [question for _, question in found]
 
 
-def _read(source: str) -> list[Placed]:
+def _read(source: str) -> list[tuple[str, Question]]:
+    """Each question after its place; refuses one id for two questions or two answers."""
     layout, source = split_source(source)
     rows = (row for name, data in _files(source) for row in _rows(layout, name, data))
-    found = _unique(map(placed, rows))
-    if not found:
+    first: dict[str, tuple[str, Question]] = {}
+    for row in rows:
+        new = _question(row)
+        where, seen = first.setdefault(new.id, (row.where, new))
+        for field in ("question", "answer"):
+            if getattr(seen, field) != getattr(new, field):
+                raise LmsiError(
+                    f"{row.where}: id {new.id!r} is also at {where}, with another {field}",
+                    hint="give each question its own id, or none at all",
+                )
+    if not first:
         raise LmsiError(f"{_name(source)}: no questions in it", hint=HINT)
-    return found
+    return list(first.values())
 
 
 def trained_on(adapter: Path) -> list[Question]:
     """The questions that an adapter was trained on: those of its run with a kept path.
 
-    If the run's examples are gone, or a later vote has replaced them, all its questions count.
-
-    Returns:
-        Empty for an adapter outside a run folder: nothing is known about it.
+    If the run's examples are gone, or a later vote has replaced them, all its questions count. None
+    of an adapter outside a run folder: nothing is known about it.
     """
     run = RunDir(adapter.absolute().parent.parent)
     if run.adapter_gguf != adapter.absolute() or not run.questions.exists():
@@ -125,24 +125,19 @@ def trained_on(adapter: Path) -> list[Question]:
 
 
 def json_lines(file: str) -> Iterator[Row]:
-    """The objects of a JSONL file, whatever they hold.
-
-    Raises:
-        LmsiError: The file is missing, or a line is not a JSON object.
-    """
+    """The objects of a JSONL file; LmsiError: it is missing, or a line is not a JSON object."""
     return json_rows(file, decoded(file, _load(file)), HINT)
 
 
 def question_of(row: Row, layout: str | None) -> Question:
     """Turn one entry into a question, as reading a file of such entries does.
 
-    Raises:
-        LmsiError: It is not an entry of the layout, or holds several questions.
+    LmsiError: it is not an entry of the layout, or holds several questions.
     """
-    rows = list(plain_rows(layout, [row])) if layout else [row]
+    rows = list(plain_rows(layout, [row]))
     if len(rows) != 1:
         raise LmsiError(f"{row.where}: {len(rows)} questions in one entry of {layout}")
-    return placed(rows[0]).question
+    return _question(rows[0])
 
 
 def split_source(source: str) -> tuple[str | None, str]:
@@ -160,8 +155,7 @@ def set_name(source: str) -> str:
 def _rows(layout: str | None, name: str, data: bytes) -> Iterator[Row]:
     """The entries of one file, in our own fields."""
     if is_table(name, data):
-        rows = table_rows(name, data, None if layout else FIELDS)
-        return plain_rows(layout, rows) if layout else rows
+        return plain_rows(layout, table_rows(name, data, None if layout else FIELDS))
     text = decoded(name, data)
     return plain_rows(layout, text_entries(name, text)) if layout else _own(name, text)
 
@@ -173,9 +167,15 @@ def _own(name: str, text: str) -> Iterator[Row]:
     if kind == "jsonl" or (kind is None and start in ("{", "[")):
         array = "one JSON object a line, not an array: jq -c '.[]' FILE > FILE.jsonl"
         return json_rows(name, text, array if start == "[" else HINT)
-    if kind == "csv" or (kind is None and name != STDIN and _delimiter(text)):
-        return _csv_rows(name, text)
-    return (Row(where, {"question": line}) for where, line in lines(name, text))
+    delimiter = _delimiter(text)
+    if kind != "csv" and (kind or name == STDIN or not delimiter):
+        return (Row(where, {"question": line}) for where, line in lines(name, text))
+    if delimiter is None and text.strip():
+        raise LmsiError(f"{name}:1: no column 'question' in the header", hint=HINT)
+    return (
+        Row(row.where, {column.strip().lower(): v for column, v in row.fields.items()})
+        for row in cells(name, text, delimiter or ",")
+    )
 
 
 def _name(source: str) -> str:
@@ -184,10 +184,7 @@ def _name(source: str) -> str:
 
 def _files(source: str) -> Iterator[tuple[str, bytes]]:
     """The files of a source, each with its name: one, or those of a saved data set."""
-    try:
-        folder = source != "-" and Path(source).is_dir()
-    except OSError:  # the name is too long; reading it will say so
-        folder = False
+    folder = source != "-" and os.path.isdir(source)  # noqa: PTH112 - Path's raises at a long name
     for file in map(str, saved_files(Path(source))) if folder else [source]:
         yield _name(file), _load(file)
 
@@ -216,14 +213,6 @@ def _missing(source: str) -> str:
     return f"did you mean {near[0]}:{file}?" if near else "give a question file, or `-`"
 
 
-def _csv_rows(name: str, text: str) -> Iterator[Row]:
-    delimiter = _delimiter(text)
-    if delimiter is None and text.strip():
-        raise LmsiError(f"{name}:1: no column 'question' in the header", hint=HINT)
-    for row in cells(name, text, delimiter or ","):
-        yield Row(row.where, {column.strip().lower(): v for column, v in row.fields.items()})
-
-
 def _delimiter(text: str) -> str | None:
     """Find what separates the columns of the first line; None if none of them is `question`."""
     # csv refuses cells of more than 131,072 characters
@@ -235,26 +224,10 @@ def _delimiter(text: str) -> str | None:
     return None
 
 
-def _unique(found: Iterator[Placed]) -> list[Placed]:
-    """Drop repeated entries; refuse one id for two questions or two answers."""
-    first: dict[str, Placed] = {}
-    for new in found:
-        seen = first.setdefault(new.question.id, new)
-        for field in ("question", "answer"):
-            if getattr(seen.question, field) != getattr(new.question, field):
-                raise LmsiError(
-                    f"{new.where}: id {new.question.id!r} is also at {seen.where}, "
-                    f"with another {field}",
-                    hint="give each question its own id, or none at all",
-                )
-    return list(first.values())
-
-
-def placed(row: Row) -> Placed:
+def _question(row: Row) -> Question:
     """Check one entry and make it a question.
 
-    Raises:
-        LmsiError: A field is missing or malformed; says which, and where.
+    LmsiError: a field is missing or malformed; says which, and where.
     """
     where, fields = row
     if "question" not in fields:
@@ -267,14 +240,13 @@ def placed(row: Row) -> Placed:
     answer = fields.get("answer")
     if isinstance(answer, bool):
         answer = "yes" if answer else "no"
-    question = Question(
+    return Question(
         id=_id(where, fields.get("id")) or f"q-{hashlib.sha256(text.encode()).hexdigest()[:12]}",
         question=text,
         answer=_text(where, "answer", answer),
         family=_text(where, "family", fields.get("family")),
         group=_text(where, "group", fields.get("group")),
     )
-    return Placed(where, question)
 
 
 def _filled(value: object) -> bool:

@@ -64,12 +64,16 @@ def candidates(prompt: str, task: Task, chat: bool) -> list[Wording]:
     Raises:
         LmsiError: There is no such format, wording or file; or the file is not sound.
     """
-    own = _own(task, chat)
+    own = [of_task(task, chat)]
+    if task.prompt is None and own == [of_task(_PLAIN, chat)]:
+        own = []  # the task leaves the words to lmsi
     if prompt == "" and own:
         return own
     if prompt.endswith(".toml"):
         return read_wordings(Path(prompt))
-    known = own + _known(task.kind, chat)
+    file = _FOLDER / f"{task.kind}.toml"
+    file = file if file.exists() else _FOLDER / "text.toml"
+    known = own + [w for w in read_wordings(file) if w.chat == chat]
     if prompt in ("", AUTO):
         return known
     if prompt in FORMATS:
@@ -85,22 +89,10 @@ def candidates(prompt: str, task: Task, chat: bool) -> list[Wording]:
     )
 
 
-def _own(task: Task, chat: bool) -> list[Wording]:
-    """The wording that a task's file spells out; empty if it leaves the words to lmsi."""
-    found = of_task(task, chat)
-    return [] if task.prompt is None and found == of_task(_PLAIN, chat) else [found]
-
-
 def of_task(task: Task, chat: bool) -> Wording:
     """The words and the format of a task."""
     words = {name: getattr(task, name) for name in _WORDS}
     return Wording(name="task", chat=chat, prompt=task.format, **words)
-
-
-def _known(kind: str, chat: bool) -> list[Wording]:
-    file = _FOLDER / f"{kind}.toml"
-    found = read_wordings(file if file.exists() else _FOLDER / "text.toml")
-    return [w for w in found if w.chat == chat]
 
 
 def read_wordings(file: Path) -> list[Wording]:
