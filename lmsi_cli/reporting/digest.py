@@ -146,7 +146,8 @@ def flat(parts: Iterable[Part]) -> Iterator[Heading | Sheet | Text | str]:
             yield from (f"Next: {part.next.why}: {part.next.command}", *part.notes)
             for section in part.sections:
                 yield Heading(section.title, 2)
-                yield from (*section.lines, *section.sheets)
+                yield from section.lines
+                yield from section.sheets
         elif isinstance(part, Section):
             yield from part.lines
             yield from part.sheets

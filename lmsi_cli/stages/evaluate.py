@@ -103,7 +103,7 @@ def ways(config: EvalConfig, who: Candidate) -> list[tuple[Way, list[Mode]]]:
     """
     again = who.null and who.adapter is None
     first = max(config.seeds) + 1 if again else 0
-    greedy = [m for m in dict.fromkeys(config.modes) if m != "sc"]
+    greedy: list[Mode] = [m for m in dict.fromkeys(config.modes) if m != "sc"]
     found = [(Way(0.0, 0, True), greedy)] if greedy and not again else []
     for t in config.temperatures if "sc" in config.modes else ():
         found += [(Way(t, first + s, False), ["sc"]) for s in config.seeds]
