@@ -19,6 +19,7 @@ from string import ascii_uppercase
 from typing import NamedTuple
 
 from lmsi_cli.answers import number, span
+from lmsi_cli.answers.numerals import number_value
 from lmsi_cli.answers.places import (
     WRAPPED,
     Asked,
@@ -252,10 +253,10 @@ def _same_text(text: str, asked: Asked) -> int | None:
 
 def _same_number(text: str, asked: Asked) -> int | None:
     """The only option with this number."""
-    value = number.number_value(text)
+    value = number_value(text)
     if value is None:
         return None
-    return _only(number.number_value(c) == value for c in asked.choices)
+    return _only(number_value(c) == value for c in asked.choices)
 
 
 def _only(hits: Iterable[bool]) -> int | None:
@@ -266,7 +267,7 @@ def _only(hits: Iterable[bool]) -> int | None:
 KIND = Kind(
     rules(
         Rule("short-reply", short_reply, states=False, find=_reply),
-        Rule("last-choice", anywhere, states=False, find=_last),
+        Rule("last-choice", anywhere, states=False),
         hashed=_HASHED,
     ),
     _find,

@@ -17,13 +17,12 @@ from fractions import Fraction
 from lmsi_cli.answers.numerals import (
     CURRENCY,
     MINUS,
+    NUMBER,
     SYMBOLIC,
     WORDS,
-    find_numbers,
     number_of,
+    number_value,
     spell,
-    value_of,
-    words_value,
 )
 from lmsi_cli.answers.places import Asked, Kind, Rule, Said, Span, anywhere, boxes
 from lmsi_cli.answers.sentences import asks, sentences
@@ -106,15 +105,7 @@ _CONCLUDES = re.compile(
 _HASHED = re.compile(
     rf"(?:[*_`]+|\\[(\[])?[ \t]*+(?![0-9]+[.)][ \t]+[^\W\d])(?=[{MINUS}+.0-9\\{CURRENCY}])"
 )
-_DIGITS = re.compile(r"[0-9]{1,30}")
 _PERCENT = re.compile(r"[ \t]?(?:\\?%|percent\b|per cent\b)")
-
-
-def number_value(text: str) -> Fraction | None:
-    """The only number of a short text, in digits or words; None if there is none, or another."""
-    if text.isdigit() or next(find_numbers(text), None):
-        return value_of(text)
-    return words_value(text)
 
 
 def _find(text: str, place: Span, asked: Asked) -> Span | None:
@@ -161,7 +152,7 @@ def _last(text: str, place: Span, asked: Asked) -> Span | None:
 
 def _numbers(text: str, place: Span) -> list[Numeral]:
     """All numbers of a place without list labels; formulas are included, as opaque matches."""
-    found = [n for n in find_numbers(text, *place) if not _counts(text, n)]
+    found = [n for n in NUMBER.finditer(text, *place) if not _counts(text, n)]
     lines = found and (place.start == 0 or "\n" in text[place.start - 1 : place.end])
     labels = {m.end() for m in _ITEM.finditer(text, *place)} if lines else None
     return [n for n in found if not labels & {n.end(), n.end() + 1}] if labels else found
@@ -273,19 +264,21 @@ def _only_given(
     """Whether a number is only repeated from the question: no step or conclusion arrives at it."""
     if number_of(number) not in _given(asked) or _CONCLUDES.match(text, *place):
         return False
-    if len(text[slice(*place)].split()) <= _BARE or any(find_numbers(text, *steps[-1])):
+    if len(text[slice(*place)].split()) <= _BARE or any(NUMBER.finditer(text, *steps[-1])):
         return False  # it stands alone, or is reasoned: "8 ounces because 32 minus 24 equals 8"
     return not _repeated(text, [number], [s for s in steps if _signs(text, s)])
 
 
 def _given(asked: Asked) -> set[Fraction | None]:
     """The numbers that the question gives."""
-    return {number_of(n) for n in find_numbers(asked.question[:_EARLIER])}
+    return {number_of(n) for n in NUMBER.finditer(asked.question[:_EARLIER])}
 
 
 def _new(text: str, numbers: Sequence[Numeral], place: Span, asked: Asked) -> Numeral | None:
     """The last number of a sentence that is neither in the text before it nor in the question."""
-    before = {number_of(n) for n in find_numbers(text, max(0, place.start - _EARLIER), place.start)}
+    before = {
+        number_of(n) for n in NUMBER.finditer(text, max(0, place.start - _EARLIER), place.start)
+    }
     new = [n for n in numbers if number_of(n) not in before | _given(asked)]
     return new[-1] if before and new else None
 
@@ -303,7 +296,7 @@ def _repeated(text: str, numbers: Sequence[Numeral], steps: Sequence[Span]) -> N
     """The number of a conclusion that repeats a step's result, that of the latest such step."""
     for step in reversed(steps):
         sign = max(_signs(text, step), default=step.start)
-        own = [n for n in find_numbers(text, sign, step.end) if _finished(text, n, step)]
+        own = [n for n in NUMBER.finditer(text, sign, step.end) if _finished(text, n, step)]
         result = number_of(own[0] if sign > step.start else own[-1]) if own else None
         same = [n for n in numbers if result is not None and number_of(n) == result]
         if same:
@@ -321,8 +314,6 @@ def _span(text: str, found: Numeral | None, place: Span, asked: Asked) -> Span |
 
 def _canonical(text: str, asked: Asked) -> str | None:
     """Spell the only number of a short text as integer, terminating decimal or ``p/q``."""
-    if _DIGITS.fullmatch(text):
-        return str(int(text))
     if (value := number_value(text)) is None:
         return None
     return spell(value / 100 if asked.percent and _PERCENT.search(text) else value)
@@ -333,15 +324,15 @@ def _bold(text: str, _trigger: str) -> list[Said]:
     end = len(text.rstrip())
     line = text.rfind("\n", 0, end) + 1
     bold = [m for m in _BOLD.finditer(text, line, end) if not m[1].rstrip().endswith((":", "."))]
-    valued = [m for m in bold if next(find_numbers(m[1]), None) and len(m[1].split()) <= _FEW]
+    valued = [m for m in bold if next(NUMBER.finditer(m[1]), None) and len(m[1].split()) <= _FEW]
     return [Said(line, Span(*valued[0].span(1)))] if len(valued) == 1 else []
 
 
 KIND = Kind(
     rules(
         NO_ANSWER,
-        Rule("bold", _bold, states=False, find=_find),
-        Rule("last-number", anywhere, states=False, find=_last),
+        Rule("bold", _bold, states=False),
+        Rule("last-number", anywhere, states=False),
         hashed=_HASHED,
     ),
     _find,

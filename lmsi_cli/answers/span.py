@@ -19,8 +19,7 @@ import re
 import unicodedata
 
 from lmsi_cli.answers import date
-from lmsi_cli.answers.number import number_value
-from lmsi_cli.answers.numerals import spell
+from lmsi_cli.answers.numerals import number_value, spell
 from lmsi_cli.answers.places import Asked, Kind, Rule, Span, anywhere, short_reply, unwrapped
 from lmsi_cli.answers.statements import MARKER, REFUSAL, rules
 
@@ -74,7 +73,7 @@ def _collapsed(text: str, _asked: Asked) -> str | None:
     return " ".join(text.split()) or None
 
 
-KIND = Kind(rules(Rule("short-reply", short_reply, states=False, find=_find)), _find, _canonical)
+KIND = Kind(rules(Rule("short-reply", short_reply, states=False)), _find, _canonical)
 TEXT = Kind(
     (MARKER, REFUSAL, Rule("whole", anywhere, states=False)), _whole, _collapsed, reach=10**9
 )
