@@ -100,7 +100,7 @@ def _spell(year: str | None, month: int | None, day: str | None) -> str | None:
 
 
 KIND = Kind(
-    rules(NO_ANSWER, Rule("last-date", anywhere, states=False, find=_last), hashed=_HASHED),
+    rules(NO_ANSWER, Rule("last-date", anywhere, states=False), hashed=_HASHED),
     _find,
     _canonical,
     last=_last,

@@ -30,7 +30,7 @@ from typing import NamedTuple
 
 from lmsi_cli.answers import choice, date, latex, number, span, yesno
 from lmsi_cli.answers.numerals import ascii_digits
-from lmsi_cli.answers.places import TRIGGER, Asked, Extraction, Finder, Kind, Rule, Said, Span
+from lmsi_cli.answers.places import TRIGGER, Asked, Extraction, Kind, Rule, Said, Span
 from lmsi_cli.answers.sentences import before_run_on
 from lmsi_cli.answers.statements import declines
 from lmsi_cli.errors import LmsiError
@@ -150,23 +150,21 @@ class _Text:
             said = None if rule.states else next(iter(rule.places(self.plain, self.trigger)), None)
             if said and said.place.end > start:
                 place = Span(max(said.place.start, start), said.place.end)
-                yield self._step(rule, said._replace(place=place, running=True))
+                yield self._step(rule, said._replace(place=place))
 
     def _step(self, rule: Rule, said: Said) -> Step:
-        start, end = said.place
-        last = self.way.last if said.running else None
-        if said.running:
-            place = Span(max(start, end - 4 * self.way.reach), end)
-        else:
-            place = Span(start, min(end, start + self.way.reach))
-        found = self.value(rule.name, place, rule.find or last or self.way.find)
-        return Step(rule.name, said.place, found, at=said.at)
-
-    def value(self, rule: str, place: Span, find: Finder) -> Extraction | None:
         """Read the value in a place."""
-        span = find(self.plain, place, self.asked)
-        value = span and self.way.canonical(self.plain[slice(*span)], self.asked)
-        return Extraction(value, self.text[slice(*span)], rule, *span) if span and value else None
+        (start, end), find, reach = said.place, self.way.find, self.way.reach
+        if said.running:
+            start, find = max(start, end - 4 * reach), self.way.last or find
+        else:
+            end = min(end, start + reach)
+        span = (rule.find or find)(self.plain, Span(start, end), self.asked)
+        value = self.way.canonical(self.plain[slice(*span)], self.asked) if span else None
+        found = None
+        if span and value:
+            found = Extraction(value, self.text[slice(*span)], rule.name, *span)
+        return Step(rule.name, said.place, found, at=said.at)
 
 
 def _apart(found: list[tuple[Said, Rule]]) -> list[tuple[Said, Rule]]:

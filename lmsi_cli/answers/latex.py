@@ -107,7 +107,7 @@ def _parsed(tidy: str) -> str | None:
 
 
 KIND = Kind(
-    rules(NO_ANSWER, Rule("last-formula", anywhere, states=False, find=_last)),
+    rules(NO_ANSWER, Rule("last-formula", anywhere, states=False)),
     _find,
     _canonical,
     last=_last,

@@ -147,7 +147,7 @@ def in_box(text: str, _trigger: str = "") -> Span | None:
 
 def anywhere(text: str, _trigger: str) -> list[Said]:
     """Places: the whole text."""
-    return [Said(0, Span(0, len(text)))]
+    return [Said(0, Span(0, len(text)), running=True)]
 
 
 def short_reply(text: str, _trigger: str) -> list[Said]:

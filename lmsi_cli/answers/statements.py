@@ -18,12 +18,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from functools import lru_cache
 
 from lmsi_cli.answers.places import MOST, Rule, Said, Span, boxes, hashes
 from lmsi_cli.answers.sentences import LEAD, markers, said_after
 
-_PARTS = ("nswer", "ption", "hoice", "Ans", "ANS")
 _NOUN = re.compile(r"[aAoOcC](?:nswer|ption|hoice|ns|NS(?:WER)?)\b")
 _BEHIND = 48  # characters before the noun that its own label may take
 # The label opens a line, or follows a sentence on it.
@@ -33,8 +31,10 @@ _LABEL = re.compile(
     r"(?:(?:the|my|our)[ ])?(?P<final>(?:final|correct|right|numerical|overall)[ ])*\Z",
     re.IGNORECASE,
 )
-_LABELLED = re.compile(rf"(?:[ ]?\([^()\n]{{1,40}}\))?[*_]*[ \t]*(?::|\uff1a|=|->|\u2192){LEAD}")
-_HEADED = re.compile(rf"[*_]*[ \t]*(?=\n){LEAD}")
+_LEADS = re.compile(
+    rf"(?:[ ]?\([^()\n]{{1,40}}\))?[*_]*[ \t]*(?::|\uff1a|=|->|\u2192){LEAD}"
+    rf"|(?P<below>[*_]*[ \t]*(?=\n){LEAD})"
+)
 _DEFINITE = re.compile(
     r"\b(?:the|my|our)\s+(?:(?:final|correct|right|best|numerical|overall|required|exact|actual|likely"
     r"|most|multiple|appropriate|whole|simplified)\s+){0,2}\Z",
@@ -70,8 +70,7 @@ _OPTION = re.compile(r"[*_(]*[A-J][).:]")
 def headings(text: str, trigger: str = "") -> list[Said]:
     """Places: what stands behind or below a heading such as "Answer:", or in tags of its name."""
     found = [said for noun in _nouns(text, trigger) for said in _heading(text, noun)]
-    tags = list(_TAGGED.finditer(text))[-MOST:] if "</" in text else ()
-    return found + [Said(m.start(), Span(*m.span(1))) for m in tags]
+    return found + [Said(m.start(), Span(*m.span(1))) for m in list(_TAGGED.finditer(text))[-MOST:]]
 
 
 def wordings(text: str, trigger: str = "") -> list[Said]:
@@ -79,11 +78,8 @@ def wordings(text: str, trigger: str = "") -> list[Said]:
     return [said for noun in _nouns(text, trigger) for said in _sentence(text, noun)]
 
 
-@lru_cache(maxsize=16)  # headings and wordings ask one after the other
 def _nouns(text: str, trigger: str) -> list[Span]:
     """Where nouns such as "answer" stand, except in the trigger, which has a rule of its own."""
-    if not any(part in text for part in _PARTS):  # most texts have few or none
-        return []
     found = [Span(*m.span()) for m in _NOUN.finditer(text)][-MOST:]
     return [noun for noun in found if not _is_trigger(text, noun, trigger.lower())]
 
@@ -96,14 +92,11 @@ def _is_trigger(text: str, noun: Span, trigger: str) -> bool:
 
 def _heading(text: str, noun: Span) -> Iterator[Said]:
     """The answer after a label, or the whole line where that begins a solution."""
-    lead = _LABELLED.match(text, noun.end)
-    headed = None if lead else _HEADED.match(text, noun.end)
-    if (lead is None and headed is None) or text[noun.start] in "oOcC":
+    lead = _LEADS.match(text, noun.end) if text[noun.start] in "aA" else None
+    label = lead and _LABEL.search(text, max(0, noun.start - _BEHIND), noun.start)
+    if not (lead and label) or (lead["below"] and not (label["marks"] or label["final"])):
         return
-    label = _LABEL.search(text, max(0, noun.start - _BEHIND), noun.start)
-    if label is None or (headed and not (label["marks"] or label["final"])):
-        return
-    place = said_after(text, noun.start, (lead or headed or label).end())
+    place = said_after(text, noun.start, lead.end())
     newline = text.find("\n", place.end)
     line = newline if newline >= 0 else len(text)
     alone = not text[place.end : line].strip(" \t.*_")  # one sentence is all of the line
@@ -134,8 +127,8 @@ def _subject(text: str, noun: Span) -> Iterator[Said]:
     verb = _IS_THE.search(text, max(0, noun.start - _BEHIND), noun.start)
     if verb is None:
         return
-    cuts = list(_CUT.finditer(text, max(0, verb.start() - _SUBJECT), verb.start()))
-    start = cuts[-1].end() if cuts else verb.start()
+    cuts = _CUT.finditer(text, max(0, verb.start() - _SUBJECT), verb.start())
+    start = max((cut.end() for cut in cuts), default=verb.start())
     words = text[start : verb.start()]
     if 0 < len(words.split()) <= _WORDS and not _POINTING.match(words):
         yield Said(start, Span(start, verb.start()))
@@ -165,8 +158,6 @@ _NO_ANSWER = re.compile(
     r"|indeterminate)",
     re.IGNORECASE,
 )
-# Each of those phrases holds one of these.
-_NEGATIVE = ("not", "n't", "n\u2019t", "mpossible", "nable to", "no way", "nsuffic", "determin")
 _NONE = re.compile(r"\b(?:unknown|not (?:given|known|stated)|none|no (?:answer|solution))\b", re.I)
 
 
@@ -181,8 +172,7 @@ def no_answer(text: str, _trigger: str = "") -> list[Said]:
     """Places: words at the end of a reply which say that there is no answer."""
     ends = text.rstrip()
     line = max(ends.rfind("\n"), ends.rfind(". ")) + 1
-    likely = any(word in ends[line:] for word in _NEGATIVE)
-    found = _NO_ANSWER.search(ends, line) if likely else None
+    found = _NO_ANSWER.search(ends, line)
     return [Said(line, Span(*found.span()))] if found else []
 
 
