@@ -39,7 +39,7 @@ _RELATION = re.compile(
     r"[^.\n]{0,40}\b(?:after|before|from|later|earlier|because|since|as)\b", re.IGNORECASE
 )
 _RESULT = re.compile(r"=|\b(?:which|that) (?:is|was|gives|means)\b|\b(?:so|but)\b", re.IGNORECASE)
-_HASHED = re.compile(r"[^\n]{0,200}?[0-9]")
+_HASHED = r"[^\n]{0,200}?[0-9]"
 
 
 def _find(text: str, place: Span, asked: Asked) -> Span | None:
@@ -60,15 +60,10 @@ def _last(text: str, place: Span, _asked: Asked) -> Span | None:
 
 
 def _dates(text: str, place: Span) -> list[Span]:
-    found = [m for pattern in _PATTERNS for m in pattern.finditer(text, *place)]
-    whole = [m for m in found if not any(_inside(m, other) for other in found)]
-    return sorted(Span(*m.span()) for m in whole)
-
-
-def _inside(m: re.Match[str], other: re.Match[str]) -> bool:
-    """Say whether a match is part of a longer one."""
-    (start, end), (first, stop) = m.span(), other.span()
-    return first <= start and end <= stop and stop - first > end - start
+    """The dates of a place in order, without those that are a part of another."""
+    found = {m.span() for pattern in _PATTERNS for m in pattern.finditer(text, *place)}
+    parts = {(a, b) for a, b in found for c, d in found if c <= a and b <= d and (a, b) != (c, d)}
+    return sorted(Span(*span) for span in found - parts)
 
 
 def _canonical(text: str, _asked: Asked) -> str | None:
@@ -81,22 +76,13 @@ def _canonical(text: str, _asked: Asked) -> str | None:
     year, month, day = parts.get("y"), parts.get("m"), parts.get("d")
     if "a" in parts:
         month, day = (parts["b"], parts["a"]) if int(parts["a"]) > 12 else (parts["a"], parts["b"])
-    return _spell(year, _number_of(month), day)
-
-
-def _number_of(month: str | None) -> int | None:
-    if month is None or month.isdigit():
-        return None if month is None else int(month)
-    return next(i for i, name in enumerate(_MONTHS, 1) if name.startswith(month.lower()[:3]))
-
-
-def _spell(year: str | None, month: int | None, day: str | None) -> str | None:
+    if month and not month.isdigit():
+        month = str(1 + [name[:3] for name in _MONTHS].index(month.lower()[:3]))
     try:  # a leap year stands in for an unknown one
-        datetime.date(int(year or 2000), month or 1, int(day or 1))
+        datetime.date(int(year or 2000), int(month or 1), int(day or 1))
     except ValueError:
         return None
-    parts = [year or "-", f"{month:02d}" if month else None, f"{int(day):02d}" if day else None]
-    return "-".join(part for part in parts if part)
+    return "-".join([year or "-", *(part.zfill(2) for part in (month, day) if part)])
 
 
 KIND = Kind(

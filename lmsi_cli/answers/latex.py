@@ -15,7 +15,7 @@ import re
 from functools import lru_cache
 
 from lmsi_cli.answers import number
-from lmsi_cli.answers.places import Asked, Kind, Rule, Span, anywhere, boxes, trimmed
+from lmsi_cli.answers.places import Asked, Kind, Rule, Span, anywhere, in_box, trimmed
 from lmsi_cli.answers.statements import NO_ANSWER, rules
 from lmsi_cli.apart import Apart
 from lmsi_cli.errors import LmsiError
@@ -50,8 +50,7 @@ _CHILD = Apart("lmsi_cli.answers.formula", SECONDS)
 
 def _find(text: str, place: Span, _asked: Asked) -> Span | None:
     """Take what a place boxes, else its first formula, else the whole place."""
-    if box := boxes(text[slice(*place)]):
-        inner = box[-1].place
+    if inner := in_box(text[slice(*place)]):
         return Span(place.start + inner.start, place.start + inner.end)
     if formula := _FORMULA.search(text, *place):
         return Span(*formula.span(formula.lastgroup or 0))

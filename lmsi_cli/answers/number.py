@@ -25,7 +25,7 @@ from lmsi_cli.answers.numerals import (
     spell,
 )
 from lmsi_cli.answers.places import Asked, Kind, Rule, Said, Span, anywhere, boxes
-from lmsi_cli.answers.sentences import asks, sentences
+from lmsi_cli.answers.sentences import sentences
 from lmsi_cli.answers.statements import NO_ANSWER, rules
 
 Numeral = re.Match[str]
@@ -102,9 +102,7 @@ _CONCLUDES = re.compile(
     r"|in (?:total|conclusion)|(?:this|that|which) means)\b"
 )
 # Four hashes are also a Markdown heading ("#### Step 2", "#### 1. Costs"): only a number counts.
-_HASHED = re.compile(
-    rf"(?:[*_`]+|\\[(\[])?[ \t]*+(?![0-9]+[.)][ \t]+[^\W\d])(?=[{MINUS}+.0-9\\{CURRENCY}])"
-)
+_HASHED = rf"(?:[*_`]+|\\[(\[])?[ \t]*+(?![0-9]+[.)][ \t]+[^\W\d])[{MINUS}+.0-9\\{CURRENCY}]"
 _PERCENT = re.compile(r"[ \t]?(?:\\?%|percent\b|per cent\b)")
 
 
@@ -134,28 +132,26 @@ def _is_formula(text: str, place: Span) -> bool:
 def _last(text: str, place: Span, asked: Asked) -> Span | None:
     """Find the number that running text ends in, from its last sentence that has one."""
     steps = sentences(text, place)
-    for at in range(len(steps) - 1, -1, -1):
-        whole, numbers = _before(_BECAUSE, text, steps[at])
-        if numbers:
-            signs = _signs(text, whole)
-            if not signs and asks(text, steps[at]):
-                return None
-            if signs:
-                found = _result(text, whole, numbers, signs)
-            else:
-                reason = Span(whole.end, steps[at].end)
-                before = [*steps[max(0, at - _STEPS) : at], reason]
-                found = _concluded(text, whole, numbers, before, asked)
-            return _span(text, found, place, asked)
+    for at, step in reversed(list(enumerate(steps))):
+        whole, numbers = _before(_BECAUSE, text, step)
+        if not numbers:
+            continue
+        if signs := _signs(text, whole):
+            found = _result(text, whole, numbers, signs)
+        elif text[step.start : step.end + 1].rstrip().endswith("?"):
+            return None  # a model without an answer repeats the question
+        else:
+            before = [*steps[max(0, at - _STEPS) : at], Span(whole.end, step.end)]
+            found = _concluded(text, whole, numbers, before, asked)
+        return _span(text, found, place, asked)
     return None
 
 
 def _numbers(text: str, place: Span) -> list[Numeral]:
     """All numbers of a place without list labels; formulas are included, as opaque matches."""
     found = [n for n in NUMBER.finditer(text, *place) if not _counts(text, n)]
-    lines = found and (place.start == 0 or "\n" in text[place.start - 1 : place.end])
-    labels = {m.end() for m in _ITEM.finditer(text, *place)} if lines else None
-    return [n for n in found if not labels & {n.end(), n.end() + 1}] if labels else found
+    labels = {m.end() for m in _ITEM.finditer(text, *place)}
+    return [n for n in found if not labels & {n.end(), n.end() + 1}]
 
 
 def _counts(text: str, number: Numeral) -> bool:
@@ -166,9 +162,6 @@ def _counts(text: str, number: Numeral) -> bool:
 
 def _signs(text: str, place: Span) -> list[int]:
     """Where the equals signs of a place end."""
-    words = text[slice(*place)]
-    if "=" not in words and "\u2248" not in words and "\\" not in words:
-        return []
     return [m.end() for m in _EQUALS.finditer(text, *place)]
 
 

@@ -24,7 +24,6 @@ _BOX = re.compile(
     rf"(?:[ ]?\{{(?P<in>{_DEEP}*+)\}}"
     r"|(?<=\\boxed)[ ]?(?P<bare>[-+]?\\?\$?[0-9][0-9,.]*(?<=[0-9])|[A-Z](?![A-Za-z])))"
 )
-_HASHES = re.compile(r"####[ \t]*+")
 # What models wrap around a value: blanks, quotes, emphasis, code, formula marks, commands.
 WRAPPED = (
     r"(?:\\(?:text(?:bf|it|rm)?|math(?:bf|rm|sf)|mbox|f?box(?:ed)?)[ ]?\{"
@@ -109,34 +108,25 @@ class Kind(NamedTuple):
     reach: int = 1000
 
 
-def hashes(value: re.Pattern[str] | None = None) -> Places:
+def hashes(value: str) -> Places:
     """Places: the rest of the line after the first ``####`` (the style of GSM8K).
 
     Args:
-        value: Matches what an answer of the kind begins with; four hashes are also a Markdown
-            heading. Without it only the last line counts.
+        value: A pattern of what an answer begins with; four hashes are also a Markdown heading.
     """
+    line = re.compile(rf"####[ \t]*+(?P<rest>(?={value})[^\n]*)")
 
     def places(text: str, _trigger: str) -> list[Said]:
-        if "####" not in text:
-            return []
-        last = 0 if value else text.rfind("\n", 0, len(text.rstrip())) + 1
-        for found in list(_HASHES.finditer(text, last))[:MOST]:
-            newline = text.find("\n", found.end())
-            place = Span(found.end(), newline if newline >= 0 else len(text))
-            if value.match(text, *place) if value else text[slice(*place)].strip():
-                return [Said(found.start(), place)]
-        return []
+        found = line.search(text)
+        return [Said(found.start(), Span(*found.span("rest")))] if found else []
 
     return places
 
 
 def boxes(text: str, _trigger: str = "") -> list[Said]:
     r"""Places: what stands in each closed ``\boxed{}``, or behind one without braces."""
-    if "box" not in text:
-        return []
     found = list(_BOX.finditer(text))[-MOST:]
-    return [Said(m.start(), Span(*m.span("in" if m["in"] is not None else "bare"))) for m in found]
+    return [Said(m.start(), Span(*m.span(m.lastgroup or 0))) for m in found]
 
 
 def in_box(text: str, _trigger: str = "") -> Span | None:

@@ -221,11 +221,6 @@ def sentences(text: str, place: Span) -> list[Span]:
     return found
 
 
-def asks(text: str, sentence: Span) -> bool:
-    """Whether a sentence is a question: a model without an answer repeats the one it was asked."""
-    return text[sentence.start : sentence.end + 1].rstrip().endswith("?")
-
-
 _TASK = r"[Qq]uestion|QUESTION|[Pp]roblem|PROBLEM|[Ee]xercise"
 # A line that opens with a label and a colon or number, or a heading of a label alone.
 _TURN = re.compile(

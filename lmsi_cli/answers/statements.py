@@ -186,12 +186,12 @@ REFUSAL = Rule("refusal", refusal, states=False, find=lambda *_: None)
 NO_ANSWER = Rule("no-answer", no_answer, states=False, find=lambda *_: None)
 
 
-def rules(*likely: Rule, hashed: re.Pattern[str] | None = None) -> tuple[Rule, ...]:
+def rules(*likely: Rule, hashed: str = r"\S[^\n]*+\s*\Z") -> tuple[Rule, ...]:
     """All rules of a kind: what states an answer, then a refusal, then other likely places.
 
     Args:
         likely: The kind's own rules, in their order.
-        hashed: Matches how an answer of the kind begins after hashes.
+        hashed: How an answer of the kind begins after hashes; by default only a last line counts.
     """
     return (
         MARKER,

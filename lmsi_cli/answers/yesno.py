@@ -64,7 +64,7 @@ _DOUBT = re.compile(  # before "true": it could be, or nothing says that it is
 _EITHER = re.compile(r"\b(?:neither|either)\b", re.IGNORECASE)
 _REASON = re.compile(r",?[ ](?:because|since|as)\b", re.IGNORECASE)
 _BACK = 150  # characters before a value that tell what it is
-_HASHED = re.compile(r"[*_`]*(?:yes|no|true|false)\b", re.IGNORECASE)
+_HASHED = r"[*_`]*(?i:yes|no|true|false)\b"
 
 
 def _find(text: str, place: Span, _asked: Asked) -> Span | None:
