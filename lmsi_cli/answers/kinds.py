@@ -60,9 +60,8 @@ _CLOSING = " \t\r\n.,;:!?*_`$\\()[]{}\"'"  # what may close a text behind its la
 class Step(NamedTuple):
     """One rule: where it looked, what it found there, and whether it decided.
 
-    ``place`` is ``None`` if the text has no such place. A rule that fired but found nothing says
-    that the text has no answer. ``found`` is set for rules that did not decide, too. ``at`` is
-    where the words that introduce the place begin.
+    A rule that fired but found nothing says that the text has no answer. ``at`` is where the words
+    that introduce the place begin.
     """
 
     rule: str
@@ -75,7 +74,7 @@ class Step(NamedTuple):
 def extract(
     text: str, kind: str = "number", trigger: str = TRIGGER, asked: Asked = NOTHING
 ) -> Extraction | None:
-    """Read the answer out of one path.
+    """Read the answer out of one path; ``None`` if there is none, or if two contradict each other.
 
     Args:
         text: What the model wrote after the prompt; a run-on next question is ignored.
@@ -83,15 +82,12 @@ def extract(
         trigger: The words before an answer; matched in any case and spacing.
         asked: What the question says about its answer, such as its options.
 
-    Returns:
-        The answer, or ``None`` if there is none, or if the text ends in two different ones.
-
     Raises:
         LmsiError: The kind is unknown, or needs a package that is not installed.
     """
     read = _Text(before_run_on(text), _kind(kind), trigger, asked)
     stated = read.stated()
-    decided = concluded(read.plain, stated) or next(read.likely(rest(read.plain, stated)), None)
+    decided = _concluded(read.plain, stated) or next(read.likely(stated), None)
     return decided.found if decided else None
 
 
@@ -102,8 +98,8 @@ def explain(
     way = _kind(kind)
     read = _Text(before_run_on(text), way, trigger, asked)
     stated = read.stated()
-    likely = list(read.likely(rest(read.plain, stated)))
-    decided = concluded(read.plain, stated) or next(iter(likely), None)
+    likely = list(read.likely(stated))
+    decided = _concluded(read.plain, stated) or next(iter(likely), None)
     steps = {step.rule: step for step in (*stated, *likely)}
     if decided:
         steps[decided.rule] = decided._replace(fired=True)
@@ -116,13 +112,7 @@ def canonical(value: str, kind: str = "number", asked: Asked = NOTHING) -> str |
 
     For numbers: an integer as ``42``, a terminating decimal as ``0.75``, else lowest terms ``1/3``.
     Equal values have equal spellings; currency and units are dropped. For the other kinds see
-    their modules.
-
-    Returns:
-        ``None`` if the text does not hold exactly one value.
-
-    Raises:
-        LmsiError: The kind is unknown, or needs a package that is not installed.
+    their modules. ``None`` if the text does not hold exactly one value; raises as ``extract`` does.
     """
     return _kind(kind).canonical(ascii_digits(value), asked)
 
@@ -144,8 +134,13 @@ class _Text:
         ]
         return [self._step(rule, said) for said, rule in _apart(found)]
 
-    def likely(self, start: int) -> Iterator[Step]:
-        """Other places where an answer may stand, in the order of the rules."""
+    def likely(self, stated: Sequence[Step]) -> Iterator[Step]:
+        """Other places where an answer may stand, in the order of the rules.
+
+        If no statement has a value, they begin behind the last one.
+        """
+        valued = any(step.found for step in stated)
+        start = 0 if valued else max((s.place.end for s in stated if s.place), default=0)
         for rule in self.way.rules:
             said = None if rule.states else next(iter(rule.places(self.plain, self.trigger)), None)
             if said and said.place.end > start:
@@ -174,62 +169,43 @@ def _apart(found: list[tuple[Said, Rule]]) -> list[tuple[Said, Rule]]:
     """
     kept: list[tuple[Said, Rule]] = []
     for said, rule in sorted(found, key=lambda pair: pair[0].place.start):
-        outer = kept[-1][0] if kept else None
-        within = outer and said.place.start < outer.place.end
-        if within and outer and (rule.name == "boxed" or said.at < outer.place.start):
-            continue
-        if within:
+        if kept and said.place.start < kept[-1][0].place.end:
+            if rule.name == "boxed" or said.at < kept[-1][0].place.start:
+                continue
             kept.pop()
         kept.append((said, rule))
     return kept
 
 
 def _kind(name: str) -> Kind:
-    try:
-        return KINDS[name]
-    except KeyError:
-        known = ", ".join(sorted(KINDS))
-        raise LmsiError(f"unknown answer kind {name!r}", hint=f"kinds: {known}") from None
+    if name not in KINDS:
+        raise LmsiError(f"unknown answer kind {name!r}", hint=f"kinds: {', '.join(sorted(KINDS))}")
+    return KINDS[name]
 
 
-def concluded(text: str, stated: Sequence[Step]) -> Step | None:
+def _concluded(text: str, stated: Sequence[Step]) -> Step | None:
     """The statement that gives a text's answer, or says that it has none; None if none does."""
     hashed = stated and stated[-1].rule == HASH and not any(s.rule == MARKER for s in stated)
     stated = stated if hashed else [s for s in stated if s.rule != HASH] or stated
-    valued = [step for step in stated if step.found]
+    valued = [(step.found.value, step) for step in stated if step.found]
+    ends = stated[-1] if stated else None
+    declined = ends and ends.place and declines(text, ends.place)
     if not valued:
-        return stated[-1] if stated and not _following(text, stated[-1]) else None
-    last = valued[-1]
-    after = stated[stated.index(last) + 1 :]
-    if after and after[-1].place and declines(text, after[-1].place):
-        return after[-1]
-    rival = next((s for s in reversed(valued) if _value(s) != _value(last)), None)
-    if rival and rival.place and last.place and _side_by_side(text, rival, last):
-        return Step(CONTRADICTION, Span(rival.place.start, last.place.end), None)
+        follows = ends and ends.place and text[ends.place.end :].strip(_CLOSING)
+        return ends if declined or not follows else None
+    value, last = valued[-1]
+    if ends is not last and declined:
+        return ends
+    rival = next((step for other, step in reversed(valued) if other != value), None)
+    if rival and rival.place and last.place:
+        between = text[rival.place.end : max(last.at, rival.place.end)]
+        if _is_beside(between):
+            return Step(CONTRADICTION, Span(rival.place.start, last.place.end), None)
     return last
 
 
-def rest(text: str, stated: Sequence[Step]) -> int:
-    """Where the other rules may start: after the last statement if none has a value, else at 0."""
-    if any(step.found for step in stated):
-        return 0
-    return stated[-1].place.end if stated and stated[-1].place else 0
-
-
-def _following(text: str, step: Step) -> bool:
-    """Whether a statement without a value leaves the answer to the words that follow it."""
-    assert step.place is not None
-    return bool(text[step.place.end :].strip(_CLOSING)) and not declines(text, step.place)
-
-
-def _side_by_side(text: str, one: Step, other: Step) -> bool:
+def _is_beside(between: str) -> bool:
     """Whether nothing between two statements computes the second or corrects the first."""
-    assert one.place is not None
-    between = text[one.place.end : max(other.at, one.place.end)]
     if len(between.split()) >= _BESIDE or re.search("[0-9]", between):
         return False
     return not _CORRECTION.search(between)
-
-
-def _value(step: Step) -> str:
-    return step.found.value if step.found else ""

@@ -180,10 +180,9 @@ def _before(remarks: re.Pattern[str], text: str, place: Span) -> tuple[Span, lis
 def _finished(text: str, number: Numeral, place: Span) -> bool:
     """Whether a number is a value by itself, not part of arithmetic, a formula or a range."""
     before = max(place.start, number.start() - 4), number.start()
-    if number["opaque"] or _TERM.search(text, *before):
-        return False
-    ends = number.end(), place.end
-    return not (_UNFINISHED.match(text, *ends) or SYMBOLIC.match(text, *ends))
+    behind = number.end(), place.end
+    goes_on = _UNFINISHED.match(text, *behind) or SYMBOLIC.match(text, *behind)
+    return not (number["opaque"] or goes_on or _TERM.search(text, *before))
 
 
 def _result(
@@ -255,24 +254,23 @@ def _only_given(
     text: str, number: Numeral, place: Span, steps: Sequence[Span], asked: Asked
 ) -> bool:
     """Whether a number is only repeated from the question: no step or conclusion arrives at it."""
-    if number_of(number) not in _given(asked) or _CONCLUDES.match(text, *place):
+    given = _values(asked.question, 0, _EARLIER)
+    if number_of(number) not in given or _CONCLUDES.match(text, *place):
         return False
     if len(text[slice(*place)].split()) <= _BARE or any(NUMBER.finditer(text, *steps[-1])):
         return False  # it stands alone, or is reasoned: "8 ounces because 32 minus 24 equals 8"
     return not _repeated(text, [number], [s for s in steps if _signs(text, s)])
 
 
-def _given(asked: Asked) -> set[Fraction | None]:
-    """The numbers that the question gives."""
-    return {number_of(n) for n in NUMBER.finditer(asked.question[:_EARLIER])}
+def _values(text: str, start: int, end: int) -> set[Fraction | None]:
+    return {number_of(n) for n in NUMBER.finditer(text, start, end)}
 
 
 def _new(text: str, numbers: Sequence[Numeral], place: Span, asked: Asked) -> Numeral | None:
     """The last number of a sentence that is neither in the text before it nor in the question."""
-    before = {
-        number_of(n) for n in NUMBER.finditer(text, max(0, place.start - _EARLIER), place.start)
-    }
-    new = [n for n in numbers if number_of(n) not in before | _given(asked)]
+    before = _values(text, max(0, place.start - _EARLIER), place.start)
+    known = before | _values(asked.question, 0, _EARLIER)
+    new = [n for n in numbers if number_of(n) not in known]
     return new[-1] if before and new else None
 
 
@@ -317,7 +315,7 @@ def _bold(text: str, _trigger: str) -> list[Said]:
     end = len(text.rstrip())
     line = text.rfind("\n", 0, end) + 1
     bold = [m for m in _BOLD.finditer(text, line, end) if not m[1].rstrip().endswith((":", "."))]
-    valued = [m for m in bold if next(NUMBER.finditer(m[1]), None) and len(m[1].split()) <= _FEW]
+    valued = [m for m in bold if NUMBER.search(m[1]) and len(m[1].split()) <= _FEW]
     return [Said(line, Span(*valued[0].span(1)))] if len(valued) == 1 else []
 
 

@@ -99,8 +99,7 @@ def number_of(found: re.Match[str]) -> Fraction | None:
         value = Fraction(found["body"]) if found["body"].isdigit() else _body(found["body"])
     except ZeroDivisionError:
         return None
-    if found["ten"] or found["scale"]:
-        value *= _power(found["ten"]) * _scale(found)
+    value *= _scale(found) * (_power(found["ten"]) if found["ten"] else 1)
     sign = (found["sign"] or found["inner"] or "+").strip().lower()
     return value if sign == "+" else -value
 
@@ -109,22 +108,18 @@ def _body(body: str) -> Fraction:
     r"""Read a number's body exactly: ``1,200.5``, ``3 / 4``, ``1 1/2``, ``\frac{3}{4}``, ``2½``."""
     if "^" in body or body[-1] in _SMALL:
         return _power(body)
-    if part := re.search(r"(half|third|quarter)\Z", body):
-        return Fraction(re.split(r"\D", body)[0]) + Fraction(1, _PARTS[part[0]])
+    body = re.sub(r"(?:and|&).*(half|third|quarter)", lambda part: f"1/{_PARTS[part[1]]}", body)
     if body[-1] in _VULGAR:
-        top, _, bottom = unicodedata.normalize("NFKC", body[-1]).partition("\u2044")
-        return Fraction(body[:-1].strip() or 0) + Fraction(int(top), int(bottom))
+        body = f"{body[:-1]} {unicodedata.normalize('NFKC', body[-1])}"
     body = re.sub(rf"\\[cdt]?frac[ ]?({_ARGUMENT})[ ]?({_ARGUMENT})", r" \1/\2", body)
     body = re.sub(rf"{_COMMA}|(?<=[0-9])(?:[ ~]|\\ )(?=[0-9]{{3}}\b)(?![0-9]+/)", "", body)
-    body = re.sub(r"\s*/\s*", "/", re.sub(r"[{}]", "", body))
+    body = re.sub(r"\s*[/\u2044]\s*", "/", re.sub(r"[{}]", "", body))
     parts = (word.partition("/") for word in body.split())
     return sum((Fraction(top) / Fraction(bottom or 1) for top, _, bottom in parts), Fraction(0))
 
 
-def _power(ten: str | None) -> Fraction:
-    r"""Read a power of ten: ``\times 10^{8}``, ``x 10⁻³``; 1 if there is none."""
-    if ten is None:
-        return Fraction(1)
+def _power(ten: str) -> Fraction:
+    r"""Read a power of ten: ``\times 10^{8}``, ``x 10⁻³``."""
     digits = unicodedata.normalize("NFKC", ten[ten.index("10") + 2 :])
     digits = re.sub(rf"[{MINUS}]", "-", re.sub(r"[\^{}+ ]", "", digits))
     return Fraction(10) ** int(digits)

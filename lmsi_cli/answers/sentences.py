@@ -30,31 +30,22 @@ _STOP = re.compile(r"[.!?\n]")
 _WORD = re.compile(r"(?<![^\W\d_])[^\W\d_]+(?:\.[^\W\d_]+)*\Z")  # directly before a full stop
 _WORD_BACK = 12  # characters
 # A name follows these.
-_TITLES = frozenset(
-    re.findall(
-        r"\w+",
-        "Dr Mr Mrs Ms Prof St Mt Ft Gen Col Capt Lt Sgt Rev Hon Gov Pres Sen Rep Messrs Mme",
-    )
+_TITLES = re.compile(
+    "Dr|Mr|Mrs|Ms|Prof|St|Mt|Ft|Gen|Col|Capt|Lt|Sgt|Rev|Hon|Gov|Pres|Sen|Rep|Messrs|Mme"
 )
 # A number or small letters follow these, if anything does; "no" is mostly a whole answer.
-_SHORT = frozenset(
-    re.findall(
-        r"\S+",
-        "no nos rs approx ca fig eq vol pp jan feb mar apr jun jul aug sep sept oct nov dec "
-        "vs etc e.g i.e inc ltd co corp jr sr sq cu avg max min est dept a.m p.m "
-        "ft in yd yds mi lb lbs oz pt qt gal hr hrs mins sec secs",
-    )
+_SHORT = re.compile(
+    r"(?i:no|nos|rs|approx|ca|fig|eq|vol|pp|jan|feb|mar|apr|jun|jul|aug|sept?|oct|nov|dec"
+    r"|vs|etc|e\.g|i\.e|inc|ltd|co|corp|jr|sr|sq|cu|avg|max|min|est|dept|a\.m|p\.m"
+    r"|ft|in|yds?|mi|lbs?|oz|pt|qt|gal|hrs?|mins?|secs?)|\.\."
 )
-_INITIALS = re.compile(r"[A-Z](?:\.[A-Z])*")
+_INITIALS = re.compile(r"(?!I\Z)[A-Z](?:\.[A-Z])*")
 _CHOICE = "ABCDE"  # as a letter alone, one of these is an option rather than an initial
-_OPENERS = frozenset(  # of a new sentence, in place of a name after an initial
-    re.findall(
-        r"\w+",
-        "The This That These Those There They Their Then Therefore Thus So Hence Since Because It "
-        "Its He She His Her We I You A An In On At If As And But Or Note To For From Let Here How "
-        "However Now When Each Also Option Answer Explanation Both Another With Step First Finally "
-        "After Q",
-    )
+_OPENERS = re.compile(  # of a new sentence, in place of a name after an initial
+    "The|This|That|These|Those|There|They|Their|Then|Therefore|Thus|So|Hence|Since|Because|It"
+    "|Its|He|She|His|Her|We|I|You|A|An|In|On|At|If|As|And|But|Or|Note|To|For|From|Let|Here|How"
+    "|However|Now|When|Each|Also|Option|Answer|Explanation|Both|Another|With|Step|First|Finally"
+    "|After|Q"
 )
 _FIRST_ITEM = re.compile(r"[ \t]*(?:[-\u2022+*]|\(?1[.)])[ \t]+(?=\S)")
 _FIRST_LABEL = re.compile(r"[ \t]*\(?1[.)][ \t]*\Z")  # "1." may yet become an item
@@ -105,7 +96,7 @@ def said_after(text: str, begin: int, start: int) -> Span:
 
 
 def answer_end(text: str, trigger: str = TRIGGER, start: int = 0) -> int | None:
-    """Find where the first answer sentence of a growing text is complete.
+    """Find where the first answer sentence of a growing text ends; ``None`` if it may go on.
 
     Sampling asks this after every token. A "." at the very end does not count: the next token
     may turn "3." into "3.5". A newline ends the sentence, too, unless it stands
@@ -116,9 +107,6 @@ def answer_end(text: str, trigger: str = TRIGGER, start: int = 0) -> int | None:
         trigger: The words before an answer.
         start: Search from here, which must not lie beyond the trigger's first letter. Until that is
             found, ``max(0, length before the last token - len(trigger) - 2)`` is safe.
-
-    Returns:
-        The position after the sentence (``text[:end]`` ends with "The answer is 42."), or ``None``.
     """
     found = opening(trigger).search(text, start)
     if found is None:
@@ -183,11 +171,11 @@ def _stop_goes_on(text: str, start: int, at: int) -> bool | None:
     found = _WORD.search(text, max(start, at - _WORD_BACK), at)
     word = found[0] if found else text[at - 2 : at]
     rest = text[at + 1 :].lstrip(" \t")
-    if word in _TITLES:
+    if _TITLES.fullmatch(word):
         return text[at + 1 :] != _NO_MORE
-    if _INITIALS.fullmatch(word) and word != "I":
+    if _INITIALS.fullmatch(word):
         return _initial_goes_on(word, rest)
-    if word != ".." and word.lower() not in _SHORT:
+    if not _SHORT.fullmatch(word):
         return False
     if not rest:
         return None
@@ -205,7 +193,7 @@ def _initial_goes_on(letters: str, rest: str) -> bool | None:
     word = re.split(r"[\W\d_]", rest, maxsplit=1)[0]
     if word == rest and not (option and len(rest) > 1):
         return None
-    return rest[1:2] == "." or (word not in _OPENERS and not option)
+    return rest[1:2] == "." or not (option or _OPENERS.fullmatch(word))
 
 
 def sentences(text: str, place: Span) -> list[Span]:
@@ -245,15 +233,12 @@ def before_run_on(text: str) -> str:
 
 
 def next_turn(text: str, start: int = 0, reply: int = 0) -> int | None:
-    """Find where a growing text goes on to another question or speaker.
+    """Find where a growing text goes on to another question or speaker: the newline before it.
 
     Args:
         text: The path so far; a heading counts once its line has ended.
         start: Search from here.
         reply: Where the reply itself begins; it may repeat its own question.
-
-    Returns:
-        The position of the newline before the label, or ``None``.
     """
     for found in _TURN.finditer(text, start):
         if _is_turn(found) and not _repeats(found, text[reply : found.start()]):
