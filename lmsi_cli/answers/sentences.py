@@ -27,7 +27,8 @@ from lmsi_cli.answers.places import MOST, TRIGGER, Said, Span
 # What may stand between "The answer is" and the value: spaces, a colon, emphasis, display maths.
 LEAD = r"(?:[\s:*_`]|\\\[|\\\(|\$\$)*+"
 _STOP = re.compile(r"[.!?\n]")
-_WORD = re.compile(r"(?<![^\W\d_])[^\W\d_]+(?:\.[^\W\d_]+)*\Z")  # directly before a full stop
+# A word, or two of three dots, directly before a full stop.
+_WORD = re.compile(r"(?<![^\W\d_])[^\W\d_]+(?:\.[^\W\d_]+)*\Z|\.\.\Z")
 _WORD_BACK = 12  # characters
 # A name follows these.
 _TITLES = re.compile(
@@ -169,8 +170,9 @@ def _stop_goes_on(text: str, start: int, at: int) -> bool | None:
     if after.isalnum() or after in "\\.":
         return True
     found = _WORD.search(text, max(start, at - _WORD_BACK), at)
-    word = found[0] if found else text[at - 2 : at]
-    rest = text[at + 1 :].lstrip(" \t")
+    if found is None:
+        return False
+    word, rest = found[0], text[at + 1 :].lstrip(" \t")
     if _TITLES.fullmatch(word):
         return text[at + 1 :] != _NO_MORE
     if _INITIALS.fullmatch(word):

@@ -24,7 +24,7 @@ from lmsi_cli.answers.places import Asked, Kind, Rule, Span, anywhere, short_rep
 from lmsi_cli.answers.statements import MARKER, REFUSAL, rules
 
 _ARTICLES = frozenset({"a", "an", "the"})
-_NUMERIC = re.compile(r"\.[0-9]+|[-\u2212]?[$€£]?[0-9][0-9.,]*%?")
+_NUMERIC = re.compile(r"[-\u2212]?[$€£]?[0-9][0-9.,]*%?")
 _REASON = re.compile(r",? because\b", re.IGNORECASE)
 _LONGEST = 200  # characters; more is an essay, not a span
 
@@ -48,8 +48,10 @@ def _canonical(text: str, asked: Asked) -> str | None:
 
 def _word(part: str) -> str:
     """Spell one word: a number as numbers are spelled, else lower case without punctuation."""
-    bare = part.lstrip(",;:!?\"'()").rstrip(".,;:!?\"'()")
-    if _NUMERIC.fullmatch(bare) and (value := number_value(bare)) is not None:
+    bare = part.strip(".,;:!?\"'()")
+    sign = part[: part.index(bare)].endswith(".") if bare else False  # ".5" is a number, too
+    numeric = f"0.{bare}" if sign and bare.isdigit() else bare
+    if _NUMERIC.fullmatch(numeric) and (value := number_value(numeric)) is not None:
         return spell(value)
     return "".join(c for c in part.lower() if not _is_punctuation(c))
 
