@@ -19,18 +19,8 @@ from string import ascii_uppercase
 
 from lmsi_cli.answers import number, span
 from lmsi_cli.answers.numerals import number_value
-from lmsi_cli.answers.places import (
-    WRAPPED,
-    Asked,
-    Kind,
-    Rule,
-    Span,
-    anywhere,
-    short_reply,
-    unwrapped,
-)
+from lmsi_cli.answers.places import WRAPPED, Asked, Span, unwrapped
 from lmsi_cli.answers.sentences import sentences
-from lmsi_cli.answers.statements import rules
 
 _LISTED = r"(?m)^[ \t]*\(?([%s])[).:][ \t]+(\S.*?)[ \t]*$"
 _NEAR = 40  # characters before a letter that may deny it
@@ -80,7 +70,7 @@ _SO = re.compile(r"[\s*_]*(?:so|therefore|thus|hence|in conclusion|consequently)
 _ITEM = re.compile(r"[ \t>*_#\-\u2022]*(?i:option[ ])?\(?[A-Za-z][).:]")
 _BEHIND = re.compile(r"[).:*_]{1,4}[ \t]?([^\n]{1,80})(?:\n|\Z)")
 _NONE = re.compile(r"\bnone of (?:the above|these|those|the others|them)\b", re.IGNORECASE)
-_HASHED = r"[*_`$]*\(?[A-Za-z]\)?[ \t.*_`$]*+(?:\n|\Z)"
+HASHED = r"[*_`$]*\(?[A-Za-z]\)?[ \t.*_`$]*+(?:\n|\Z)"
 
 
 def listed(question: str) -> tuple[str, ...]:
@@ -97,7 +87,7 @@ def listed(question: str) -> tuple[str, ...]:
     return ()
 
 
-def _find(text: str, place: Span, asked: Asked) -> Span | None:
+def find(text: str, place: Span, asked: Asked) -> Span | None:
     """Find the option that a statement names, by letter or by its own text."""
     letter = _by_letter(text, place)
     if letter and _gainsaid(text, letter, place, asked):
@@ -115,14 +105,14 @@ def _gainsaid(text: str, letter: Span, place: Span, asked: Asked) -> bool:
     return bool(other) and other != _in_range(text[letter.start], asked)
 
 
-def _reply(text: str, place: Span, asked: Asked) -> Span | None:
+def reply(text: str, place: Span, asked: Asked) -> Span | None:
     """Find the option in a one-line reply, which may also be a whole sentence."""
     several = len(_names(text, _letters(text, place, asked))) > 1
-    found = None if several else _find(text, place, asked)
-    return found or _last(text, place, asked)
+    found = None if several else find(text, place, asked)
+    return found or last(text, place, asked)
 
 
-def _last(text: str, place: Span, asked: Asked) -> Span | None:
+def last(text: str, place: Span, asked: Asked) -> Span | None:
     """Find the option that running text concludes with."""
     items: list[Span] = []  # options that are only discussed
     right = False  # "This is the correct option." refers to the line before
@@ -194,11 +184,11 @@ def _by_value(text: str, place: Span, asked: Asked) -> Span | None:
     pattern = re.compile(rf"(?<!\w)(?:{'|'.join(options)})(?!\w)", re.IGNORECASE)
     spans = [Span(*m.span()) for m in pattern.finditer(text, *place)]
     if not spans:
-        return number.KIND.find(text, place, asked)
-    return spans[0] if len({_canonical(text[slice(*s)], asked) for s in spans}) == 1 else None
+        return number.find(text, place, asked)
+    return spans[0] if len({canonical(text[slice(*s)], asked) for s in spans}) == 1 else None
 
 
-def _canonical(text: str, asked: Asked) -> str | None:
+def canonical(text: str, asked: Asked) -> str | None:
     """Spell an option, given by its text, letter or number, as its capital letter."""
     if same := _same_text(text, asked):
         return same
@@ -217,27 +207,15 @@ def _in_range(letter: str, asked: Asked) -> str | None:
 
 def _same_text(text: str, asked: Asked) -> str | None:
     """The only option with this text; a single letter never counts, since it may name another."""
-    plain = span.KIND.canonical(text, asked)
+    plain = span.canonical(text, asked)
     if plain is None or (len(plain) == 1 and plain.isalpha()):
         return None
     if _NONE.fullmatch(text.strip(" .")):
         return _only(bool(_NONE.search(c)) for c in asked.choices)
-    return _only(span.KIND.canonical(c, asked) == plain for c in asked.choices)
+    return _only(span.canonical(c, asked) == plain for c in asked.choices)
 
 
 def _only(hits: Iterable[bool]) -> str | None:
     """The letter of the only hit."""
     found = [letter for letter, hit in zip(ascii_uppercase, hits, strict=False) if hit]
     return found[0] if len(found) == 1 else None
-
-
-KIND = Kind(
-    rules(
-        Rule("short-reply", short_reply, states=False, find=_reply),
-        Rule("last-choice", anywhere, states=False),
-        hashed=_HASHED,
-    ),
-    _find,
-    _canonical,
-    last=_last,
-)

@@ -11,8 +11,7 @@ from __future__ import annotations
 import datetime
 import re
 
-from lmsi_cli.answers.places import Asked, Kind, Rule, Span, anywhere
-from lmsi_cli.answers.statements import NO_ANSWER, rules
+from lmsi_cli.answers.places import Asked, Span
 
 _MONTHS = re.findall(
     r"\w+",
@@ -39,13 +38,13 @@ _RELATION = re.compile(
     r"[^.\n]{0,40}\b(?:after|before|from|later|earlier|because|since|as)\b", re.IGNORECASE
 )
 _RESULT = re.compile(r"=|\b(?:which|that) (?:is|was|gives|means)\b|\b(?:so|but)\b", re.IGNORECASE)
-_HASHED = r"[^\n]{0,200}?[0-9]"
+HASHED = r"[^\n]{0,200}?[0-9]"
 
 
-def _find(text: str, place: Span, asked: Asked) -> Span | None:
+def find(text: str, place: Span, asked: Asked) -> Span | None:
     """Find the date that a place names, in its fullest form; None if it names several."""
     found = _dates(text, place)
-    if len({_canonical(text[slice(*s)], asked) for s in found}) <= 1:
+    if len({canonical(text[slice(*s)], asked) for s in found}) <= 1:
         return found[0] if found else None
     if _RELATION.match(text, found[0].end, found[1].start):
         return found[0]
@@ -54,7 +53,7 @@ def _find(text: str, place: Span, asked: Asked) -> Span | None:
     return last[0] if len(last) == 1 else None
 
 
-def _last(text: str, place: Span, _asked: Asked) -> Span | None:
+def last(text: str, place: Span, _asked: Asked) -> Span | None:
     """Find the last date of a place."""
     return next(reversed(_dates(text, place)), None)
 
@@ -66,7 +65,7 @@ def _dates(text: str, place: Span) -> list[Span]:
     return sorted(Span(*span) for span in found - parts)
 
 
-def _canonical(text: str, _asked: Asked) -> str | None:
+def canonical(text: str, _asked: Asked) -> str | None:
     """Spell a date that stands alone; None if the calendar has no such day."""
     text = " ".join(text.split()).strip(" .\"'*")
     found = next((m for p in _PATTERNS if (m := p.fullmatch(text))), None)
@@ -83,12 +82,3 @@ def _canonical(text: str, _asked: Asked) -> str | None:
     except ValueError:
         return None
     return "-".join([year or "-", *(part.zfill(2) for part in (month, day) if part)])
-
-
-KIND = Kind(
-    rules(NO_ANSWER, Rule("last-date", anywhere, states=False), hashed=_HASHED),
-    _find,
-    _canonical,
-    last=_last,
-    reach=500,
-)

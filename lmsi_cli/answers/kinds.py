@@ -25,27 +25,85 @@ Sampling stops at the first answer sentence, so only other texts hold several.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from types import ModuleType
 from typing import NamedTuple
 
 from lmsi_cli.answers import choice, date, latex, number, span, yesno
 from lmsi_cli.answers.numerals import ascii_digits
-from lmsi_cli.answers.places import TRIGGER, Asked, Extraction, Kind, Rule, Said, Span
-from lmsi_cli.answers.sentences import before_run_on
-from lmsi_cli.answers.statements import declines
+from lmsi_cli.answers.places import (
+    TRIGGER,
+    Asked,
+    Extraction,
+    Finder,
+    Places,
+    Said,
+    Span,
+    anywhere,
+    boxes,
+    hashes,
+    short_reply,
+)
+from lmsi_cli.answers.sentences import before_run_on, markers
+from lmsi_cli.answers.statements import declines, headings, no_answer, refusal, wordings
 from lmsi_cli.errors import LmsiError
 
-KINDS: dict[str, Kind] = {
-    "choice": choice.KIND,
-    "date": date.KIND,
-    "latex": latex.KIND,
-    "number": number.KIND,
-    "span": span.KIND,
-    "text": span.TEXT,
-    "yesno": yesno.KIND,
-}
 NOTHING = Asked()
 CONTRADICTION, MARKER, HASH = "contradiction", "marker", "hash"
+
+
+class Rule(NamedTuple):
+    """A named kind of place to look for the answer; ``find`` is its own way to read it, if any."""
+
+    name: str
+    places: Places
+    find: Finder | None = None
+
+
+class Kind(NamedTuple):
+    """What answers of one kind look like.
+
+    ``stating`` are rules for places whose words say that it is the answer, ``likely`` those for
+    other places. ``find`` reads a place that states the answer, ``last`` running text that leads to
+    it. ``reach`` is how many characters of a statement are read; of running text, four times as
+    many are read, counted from its end.
+    """
+
+    stating: tuple[Rule, ...]
+    likely: tuple[Rule, ...]
+    find: Finder
+    last: Finder
+    canonical: Callable[[str, Asked], str | None]
+    reach: int = 1000
+
+
+_MARKER, _WHOLE = Rule(MARKER, markers), Rule("whole", anywhere)
+_REFUSAL = Rule("refusal", refusal, find=lambda *_: None)
+_NO_ANSWER = Rule("no-answer", no_answer, find=lambda *_: None)
+
+
+def _row(module: ModuleType, *likely: Rule, reach: int = 1000) -> Kind:
+    """A kind whose module reads and spells its values."""
+    stating = (
+        _MARKER,
+        Rule("heading", headings),
+        Rule("sentence", wordings),
+        Rule("boxed", boxes),
+        Rule(HASH, hashes(module.HASHED)),
+    )
+    return Kind(stating, (_REFUSAL, *likely), module.find, module.last, module.canonical, reach)
+
+
+_SHORT = "short-reply"
+KINDS: dict[str, Kind] = {
+    "choice": _row(choice, Rule(_SHORT, short_reply, choice.reply), Rule("last-choice", anywhere)),
+    "date": _row(date, _NO_ANSWER, Rule("last-date", anywhere), reach=500),
+    "latex": _row(latex, _NO_ANSWER, Rule("last-formula", anywhere)),
+    "number": _row(number, _NO_ANSWER, Rule("bold", number.bold), Rule("last-number", anywhere)),
+    "span": _row(span, Rule(_SHORT, short_reply)),
+    "text": Kind((_MARKER,), (_REFUSAL, _WHOLE), span.whole, span.whole, span.collapsed, 10**9),
+    "yesno": _row(yesno, Rule("last-yesno", anywhere)),
+}
 _CORRECTION = re.compile(
     r"\b(?:wait|actually|correct(?:ion|ed|ing)?|mistake\w*|errors?|wrong|incorrect|instead|oops"
     r"|sorry|apolog\w+|rather|hold on|however|but|no,|(?:let me|let['\u2019]s|let us|we)"
@@ -103,7 +161,7 @@ def explain(
     steps = {step.rule: step for step in (*stated, *likely)}
     if decided:
         steps[decided.rule] = decided._replace(fired=True)
-    names = (CONTRADICTION, *(rule.name for rule in way.rules))
+    names = (CONTRADICTION, *(rule.name for rule in way.stating + way.likely))
     return tuple(steps.get(name, Step(name, None, None)) for name in names)
 
 
@@ -126,12 +184,8 @@ class _Text:
 
     def stated(self) -> list[Step]:
         """All statements of an answer in text order, with their values."""
-        found = [
-            (said, rule)
-            for rule in self.way.rules
-            if rule.states
-            for said in rule.places(self.plain, self.trigger)
-        ]
+        rules = self.way.stating
+        found = [(said, r) for r in rules for said in r.places(self.plain, self.trigger)]
         return [self._step(rule, said) for said, rule in _apart(found)]
 
     def likely(self, stated: Sequence[Step]) -> Iterator[Step]:
@@ -141,8 +195,8 @@ class _Text:
         """
         valued = any(step.found for step in stated)
         start = 0 if valued else max((s.place.end for s in stated if s.place), default=0)
-        for rule in self.way.rules:
-            said = None if rule.states else next(iter(rule.places(self.plain, self.trigger)), None)
+        for rule in self.way.likely:
+            said = next(iter(rule.places(self.plain, self.trigger)), None)
             if said and said.place.end > start:
                 place = Span(max(said.place.start, start), said.place.end)
                 yield self._step(rule, said._replace(place=place))
@@ -151,7 +205,7 @@ class _Text:
         """Read the value in a place."""
         (start, end), find, reach = said.place, self.way.find, self.way.reach
         if said.running:
-            start, find = max(start, end - 4 * reach), self.way.last or find
+            start, find = max(start, end - 4 * reach), self.way.last
         else:
             end = min(end, start + reach)
         span = (rule.find or find)(self.plain, Span(start, end), self.asked)

@@ -15,8 +15,7 @@ import re
 from functools import lru_cache
 
 from lmsi_cli.answers import number
-from lmsi_cli.answers.places import Asked, Kind, Rule, Span, anywhere, in_box, trimmed
-from lmsi_cli.answers.statements import NO_ANSWER, rules
+from lmsi_cli.answers.places import LAST_LINE, Asked, Span, in_box, trimmed
 from lmsi_cli.apart import Apart
 from lmsi_cli.errors import LmsiError
 
@@ -43,12 +42,13 @@ _UNIT = re.compile(
 _SIDES = re.compile(r"(?P<left>.*[^<>!=])=(?P<right>[^=]+)", re.DOTALL)
 _COMMAND = re.compile(r"\\[A-Za-z]+")
 _ENVELOPE = "$ \t\n"
+HASHED = LAST_LINE
 
 
 _CHILD = Apart("lmsi_cli.answers.formula", SECONDS)
 
 
-def _find(text: str, place: Span, _asked: Asked) -> Span | None:
+def find(text: str, place: Span, _asked: Asked) -> Span | None:
     """Take what a place boxes, else its first formula, else the whole place."""
     if inner := in_box(text[slice(*place)]):
         return Span(place.start + inner.start, place.start + inner.end)
@@ -59,18 +59,18 @@ def _find(text: str, place: Span, _asked: Asked) -> Span | None:
     return span if span.end > span.start else None
 
 
-def _last(text: str, place: Span, _asked: Asked) -> Span | None:
+def last(text: str, place: Span, _asked: Asked) -> Span | None:
     """Take the last formula of running text."""
     formulas = list(_FORMULA.finditer(text, *place))
     return Span(*formulas[-1].span(formulas[-1].lastgroup or 0)) if formulas else None
 
 
-def _canonical(text: str, asked: Asked) -> str | None:
+def canonical(text: str, asked: Asked) -> str | None:
     """Spell an expression; None if nothing is there or it is far too long."""
     tidy = _tidied(text) if len(text) <= 2 * _LONGEST else ""
     if not tidy or len(tidy) > _LONGEST:
         return None
-    plain = number.KIND.canonical(tidy, asked) if _is_plain(tidy) else None
+    plain = number.canonical(tidy, asked) if _is_plain(tidy) else None
     return plain or _parsed(tidy) or " ".join(tidy.lower().split())
 
 
@@ -103,11 +103,3 @@ def _parsed(tidy: str) -> str | None:
         raise LmsiError("answers in LaTeX need the package math-verify", hint=hint)
     spelled: str | None = _CHILD.ask(tidy)
     return _tidied(spelled) if spelled else None
-
-
-KIND = Kind(
-    rules(NO_ANSWER, Rule("last-formula", anywhere, states=False)),
-    _find,
-    _canonical,
-    last=_last,
-)

@@ -24,9 +24,8 @@ from lmsi_cli.answers.numerals import (
     number_value,
     spell,
 )
-from lmsi_cli.answers.places import Asked, Kind, Rule, Said, Span, anywhere, boxes
+from lmsi_cli.answers.places import Asked, Said, Span, boxes
 from lmsi_cli.answers.sentences import sentences
-from lmsi_cli.answers.statements import NO_ANSWER, rules
 
 Numeral = re.Match[str]
 _EQUALS = re.compile(r"(?<![<>!=:])=(?!=)|\u2248|\\approx\b")
@@ -102,11 +101,11 @@ _CONCLUDES = re.compile(
     r"|in (?:total|conclusion)|(?:this|that|which) means)\b"
 )
 # Four hashes are also a Markdown heading ("#### Step 2", "#### 1. Costs"): only a number counts.
-_HASHED = rf"(?:[*_`]+|\\[(\[])?[ \t]*+(?![0-9]+[.)][ \t]+[^\W\d])[{MINUS}+.0-9\\{CURRENCY}]"
+HASHED = rf"(?:[*_`]+|\\[(\[])?[ \t]*+(?![0-9]+[.)][ \t]+[^\W\d])[{MINUS}+.0-9\\{CURRENCY}]"
 _PERCENT = re.compile(r"[ \t]?(?:\\?%|percent\b|per cent\b)")
 
 
-def _find(text: str, place: Span, asked: Asked) -> Span | None:
+def find(text: str, place: Span, asked: Asked) -> Span | None:
     """Find the number that a statement arrives at."""
     if _PLACEHOLDER.match(text, *place) or _is_formula(text, place):
         return None
@@ -129,7 +128,7 @@ def _is_formula(text: str, place: Span) -> bool:
     return any("=" not in box and _FORMULA.search(box) for box in inner)
 
 
-def _last(text: str, place: Span, asked: Asked) -> Span | None:
+def last(text: str, place: Span, asked: Asked) -> Span | None:
     """Find the number that running text ends in, from its last sentence that has one."""
     steps = sentences(text, place)
     for at, step in reversed(list(enumerate(steps))):
@@ -303,30 +302,17 @@ def _span(text: str, found: Numeral | None, place: Span, asked: Asked) -> Span |
     return Span(found.start(), (sign or found).end())
 
 
-def _canonical(text: str, asked: Asked) -> str | None:
+def canonical(text: str, asked: Asked) -> str | None:
     """Spell the only number of a short text as integer, terminating decimal or ``p/q``."""
     if (value := number_value(text)) is None:
         return None
     return spell(value / 100 if asked.percent and _PERCENT.search(text) else value)
 
 
-def _bold(text: str, _trigger: str) -> list[Said]:
+def bold(text: str, _trigger: str) -> list[Said]:
     """Places: what the last line sets in bold, if that is a number and not a label."""
     end = len(text.rstrip())
     line = text.rfind("\n", 0, end) + 1
     bold = [m for m in _BOLD.finditer(text, line, end) if not m[1].rstrip().endswith((":", "."))]
     valued = [m for m in bold if NUMBER.search(m[1]) and len(m[1].split()) <= _FEW]
     return [Said(line, Span(*valued[0].span(1)))] if len(valued) == 1 else []
-
-
-KIND = Kind(
-    rules(
-        NO_ANSWER,
-        Rule("bold", _bold, states=False),
-        Rule("last-number", anywhere, states=False),
-        hashed=_HASHED,
-    ),
-    _find,
-    _canonical,
-    last=_last,
-)

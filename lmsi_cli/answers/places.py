@@ -31,6 +31,7 @@ WRAPPED = (
 )
 _WRAPPED = re.compile(WRAPPED)
 _CLOSING = re.compile(r"[}$]|\\[)\]]")
+LAST_LINE = r"\S[^\n]*+\s*\Z"  # what is not blank, up to the text's end
 MOST = 30  # statements of one sort that are looked at, mostly a text's last ones
 _REPLY = 80  # characters of a one-line reply that is an answer and nothing else
 
@@ -78,34 +79,6 @@ class Said(NamedTuple):
 
 Places = Callable[[str, str], Sequence[Said]]  # of a text and its trigger
 Finder = Callable[[str, Span, Asked], Span | None]
-
-
-class Rule(NamedTuple):
-    """A named kind of place to look for the answer.
-
-    ``states``: the words there say that it is the answer; otherwise it is only likely to stand
-    there. ``find`` is the rule's own way to find it, if it has one.
-    """
-
-    name: str
-    places: Places
-    states: bool = True
-    find: Finder | None = None
-
-
-class Kind(NamedTuple):
-    """What answers of one kind look like.
-
-    ``find`` reads a place that states the answer, ``last`` running text that leads to it. ``reach``
-    is how many characters of a statement are read; of running text, four times as many are read,
-    counted from its end.
-    """
-
-    rules: tuple[Rule, ...]
-    find: Finder
-    canonical: Callable[[str, Asked], str | None]
-    last: Finder | None = None
-    reach: int = 1000
 
 
 def hashes(value: str) -> Places:

@@ -7,11 +7,6 @@ of values, nor of the words that a task asked for, which ``sentences`` reads:
     wordings("The correct answer is **B**.") -> [Said(at=0, place=Span(24, 26))]
     refusal("I'm sorry, but I can't help with this. In an emergency call 112.")
     -> [Said(at=0, place=Span(0, 28))]
-
-``rules`` puts the places that all answer kinds look at in order:
-
-    [r.name for r in rules(Rule("whole", anywhere, states=False))]
-    -> ["marker", "heading", "sentence", "boxed", "hash", "refusal", "whole"]
 """
 
 from __future__ import annotations
@@ -19,8 +14,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from lmsi_cli.answers.places import MOST, Rule, Said, Span, boxes, hashes
-from lmsi_cli.answers.sentences import LEAD, markers, said_after
+from lmsi_cli.answers.places import MOST, Said, Span
+from lmsi_cli.answers.sentences import LEAD, said_after
 
 _NOUN = re.compile(r"[aAoOcC](?:nswer|ption|hoice|ns|NS(?:WER)?)\b")
 _BEHIND = 48  # characters before the noun that its own label may take
@@ -179,26 +174,3 @@ def no_answer(text: str, _trigger: str = "") -> list[Said]:
 def declines(text: str, place: Span) -> bool:
     """Whether a statement says that there is no answer."""
     return bool(_NO_ANSWER.search(text, *place) or _NONE.search(text, *place))
-
-
-MARKER = Rule("marker", markers)
-REFUSAL = Rule("refusal", refusal, states=False, find=lambda *_: None)
-NO_ANSWER = Rule("no-answer", no_answer, states=False, find=lambda *_: None)
-
-
-def rules(*likely: Rule, hashed: str = r"\S[^\n]*+\s*\Z") -> tuple[Rule, ...]:
-    """All rules of a kind: what states an answer, then a refusal, then other likely places.
-
-    Args:
-        likely: The kind's own rules, in their order.
-        hashed: How an answer of the kind begins after hashes; by default only a last line counts.
-    """
-    return (
-        MARKER,
-        Rule("heading", headings),
-        Rule("sentence", wordings),
-        Rule("boxed", boxes),
-        Rule("hash", hashes(hashed)),
-        REFUSAL,
-        *likely,
-    )

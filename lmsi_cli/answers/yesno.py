@@ -14,9 +14,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from lmsi_cli.answers.places import WRAPPED, Asked, Kind, Rule, Span, anywhere
+from lmsi_cli.answers.places import WRAPPED, Asked, Span
 from lmsi_cli.answers.sentences import sentences
-from lmsi_cli.answers.statements import rules
 
 UNKNOWN = "it is not possible to tell"
 _UNKNOWN = (
@@ -64,10 +63,10 @@ _DOUBT = re.compile(  # before "true": it could be, or nothing says that it is
 _EITHER = re.compile(r"\b(?:neither|either)\b", re.IGNORECASE)
 _REASON = re.compile(r",?[ ](?:because|since|as)\b", re.IGNORECASE)
 _BACK = 150  # characters before a value that tell what it is
-_HASHED = r"[*_`]*(?i:yes|no|true|false)\b"
+HASHED = r"[*_`]*(?i:yes|no|true|false)\b"
 
 
-def _find(text: str, place: Span, _asked: Asked) -> Span | None:
+def find(text: str, place: Span, _asked: Asked) -> Span | None:
     """Find the one value that a statement says."""
     reason = _REASON.search(text, *place)
     said = list(_values(text, place))
@@ -79,7 +78,7 @@ def _find(text: str, place: Span, _asked: Asked) -> Span | None:
     return span if value else None
 
 
-def _last(text: str, place: Span, _asked: Asked) -> Span | None:
+def last(text: str, place: Span, _asked: Asked) -> Span | None:
     """Find the last verdict: a value alone where a sentence opens, or as in "the claim is true"."""
     for sentence in reversed(sentences(text, place)):
         found = [said for said in _values(text, sentence) if _is_verdict(text, said[1])]
@@ -114,7 +113,7 @@ def _is_verdict(text: str, span: Span) -> bool:
     return bool(_OPENS.search(before) and alone)
 
 
-def _canonical(text: str, _asked: Asked) -> str | None:
+def canonical(text: str, _asked: Asked) -> str | None:
     """Spell a value that stands alone: ``yes``, ``no`` or ``UNKNOWN``."""
     found = _VALUE.fullmatch(text.strip(" \t\n\"'*."))
     if found is None:
@@ -123,11 +122,3 @@ def _canonical(text: str, _asked: Asked) -> str | None:
     if name in _TRUTH:
         return _TRUTH[name][denied]
     return UNKNOWN if name == "unknown" else None if denied else name
-
-
-KIND = Kind(
-    rules(Rule("last-yesno", anywhere, states=False), hashed=_HASHED),
-    _find,
-    _canonical,
-    last=_last,
-)
