@@ -70,11 +70,9 @@ def read_equations(text: str) -> tuple[Equation, ...]:
 
 @lru_cache(maxsize=4096)  # paths of one question repeat one another's steps
 def _in_stretch(text: str, begun: bool) -> tuple[Equation, ...]:
-    """Read the equations of a stretch of arithmetic.
+    """Read the equations of a stretch of arithmetic, given with the one character before it.
 
-    Args:
-        text: The stretch with the one character before it (none at the start of a line).
-        begun: Whether anything but blanks stands before it in its line.
+    ``begun``: anything but blanks stands before it in its line.
     """
     found = []
     for run in _runs(text):

@@ -41,7 +41,7 @@ _UNIT = re.compile(
 )
 _SIDES = re.compile(r"(?P<left>.*[^<>!=])=(?P<right>[^=]+)", re.DOTALL)
 _COMMAND = re.compile(r"\\[A-Za-z]+")
-_ENVELOPE = "$ \t\n"
+_ENVELOPE = "$. \t\n"
 HASHED = LAST_LINE
 
 
@@ -83,10 +83,10 @@ def _is_plain(tidy: str) -> bool:
 
 def _tidied(text: str) -> str:
     """Drop what only changes how an expression looks, and a unit after it."""
-    text = _UNIT.sub("", text.strip(_ENVELOPE + "."))
+    text = _UNIT.sub("", text.strip(_ENVELOPE))
     for pattern, instead in _TIDY:
         text = pattern.sub(instead, text)
-    text = text.strip(_ENVELOPE + ".")
+    text = text.strip(_ENVELOPE)
     sides = _SIDES.fullmatch(text)  # of arithmetic, its result is the answer
     if sides and not re.search("[A-Za-z]", _COMMAND.sub("", sides["left"])):
         text = sides["right"].strip()

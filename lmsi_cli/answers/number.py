@@ -184,9 +184,7 @@ def _finished(text: str, number: Numeral, place: Span) -> bool:
     return not (number["opaque"] or goes_on or _TERM.search(text, *before))
 
 
-def _result(
-    text: str, place: Span, numbers: Sequence[Numeral], signs: Sequence[int]
-) -> Numeral | None:
+def _result(text: str, place: Span, numbers: list[Numeral], signs: list[int]) -> Numeral | None:
     """The value after an equation's last sign, or before it if only an unknown follows."""
     *_, begin, last = place.start, *signs
     left = [n for n in numbers if begin <= n.start() < last]

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from decimal import Decimal
 from fractions import Fraction
 
 from lmsi_cli.answers.places import GROUP
@@ -135,16 +136,12 @@ def _scale(found: re.Match[str]) -> int:
 
 def spell(value: Fraction) -> str:
     """Write a fraction in its one canonical form."""
-    top, bottom = abs(value.numerator), value.denominator
-    sign = "-" if value < 0 else ""
-    if bottom == 1:
-        return f"{sign}{top}"
+    bottom = value.denominator
     # 10**k is a multiple of 2**a * 5**b for all k >= max(a, b), which the bit length bounds.
-    places = next((k for k in range(1, bottom.bit_length()) if pow(10, k, bottom) == 0), None)
+    places = next((k for k in range(bottom.bit_length()) if pow(10, k, bottom) == 0), None)
     if places is None:
-        return f"{sign}{top}/{bottom}"
-    whole, rest = divmod(top * 10**places // bottom, 10**places)
-    return f"{sign}{whole}.{rest:0{places}d}"
+        return str(value)
+    return format(Decimal(f"{value * 10**places}e-{places}"), "f")
 
 
 _ONES = re.findall(

@@ -84,12 +84,6 @@ def markers(text: str, trigger: str) -> list[Said]:
     return [Said(m.start(), said_after(text, *m.span())) for m in found]
 
 
-def after_marker(text: str, trigger: str) -> Span | None:
-    """Place: the rest of the first answer sentence."""
-    found = opening(trigger).search(text)
-    return said_after(text, *found.span()) if found else None
-
-
 def said_after(text: str, begin: int, start: int) -> Span:
     """The rest of a sentence in a finished text; its opening words are ``text[begin:start]``."""
     stop = _end(text + _NO_MORE, begin, start)

@@ -56,11 +56,8 @@ def _word(part: str) -> str:
     numeric = f"0.{bare}" if sign and bare.isdigit() else bare
     if _NUMERIC.fullmatch(numeric) and (value := number_value(numeric)) is not None:
         return spell(value)
-    return "".join(c for c in part.lower() if not _is_punctuation(c))
-
-
-def _is_punctuation(c: str) -> bool:
-    return unicodedata.category(c).startswith("P") or c in "$+<=>^`|~"
+    kept = (c for c in part.lower() if not unicodedata.category(c).startswith("P"))
+    return "".join(c for c in kept if c not in "$+<=>^`|~")
 
 
 def whole(text: str, place: Span, _asked: Asked) -> Span | None:

@@ -33,9 +33,7 @@ _VALUE = re.compile(
     re.IGNORECASE,
 )
 _TRUTH = {"true": ("yes", "no"), "false": ("no", "yes")}  # as it stands, and behind "not"
-_UNTOLD = re.compile(_UNKNOWN, re.IGNORECASE)
-_CLOSED = r"[\s*_\"'`)\]}\u201d]*(?:[.,!?;:\n\u2013\u2014]|\Z)"
-_ALONE = re.compile(_CLOSED)
+_ALONE = re.compile(r"[\s*_\"'`)\]}\u201d]*(?:[.,!?;:\n\u2013\u2014]|\Z)")
 _BEGINS = re.compile(rf"{WRAPPED}(?:that[ ])?\Z")
 _SAYS = re.compile(  # what makes "true" a verdict rather than an ordinary word
     r"(?:\A|\b(?:is|are|was|be|as|it['\u2019]s|that['\u2019]s|so|thus|hence|therefore)|[.:,;\n])[\s*_\"`]*\Z",
@@ -81,7 +79,7 @@ def find(text: str, place: Span, _asked: Asked) -> Span | None:
 def last(text: str, place: Span, _asked: Asked) -> Span | None:
     """Find the last verdict: a value alone where a sentence opens, or as in "the claim is true"."""
     for sentence in reversed(sentences(text, place)):
-        found = [said for said in _values(text, sentence) if _is_verdict(text, said[1])]
+        found = [said for said in _values(text, sentence) if _is_verdict(text, *said)]
         if found:
             value, span = found[-1]
             return span if value else None
@@ -104,13 +102,12 @@ def _values(text: str, place: Span) -> Iterator[tuple[str | None, Span]]:
             yield _TRUTH[name][bool(m["not"])], span
 
 
-def _is_verdict(text: str, span: Span) -> bool:
+def _is_verdict(text: str, value: str | None, span: Span) -> bool:
     before = text[max(0, span.start - _BACK) : span.start]
     before += "is" * bool(_ISNT.match(text, span.start))
     if _VERDICT.search(before) and text[span.start : span.end].lower() not in ("yes", "no"):
         return True
-    alone = _ALONE.match(text, span.end) or _UNTOLD.match(text, span.start)
-    return bool(_OPENS.search(before) and alone)
+    return bool(_OPENS.search(before) and (value == UNKNOWN or _ALONE.match(text, span.end)))
 
 
 def canonical(text: str, _asked: Asked) -> str | None:

@@ -21,7 +21,7 @@ import msgspec
 
 from lmsi_cli.answers import answer_end, next_turn
 from lmsi_cli.answers.places import in_box
-from lmsi_cli.answers.sentences import after_marker
+from lmsi_cli.answers.sentences import markers
 from lmsi_cli.engine.base import Generated, Request, Token, Wanted
 from lmsi_cli.engine.paths import RUN_ON
 from lmsi_cli.records import StopReason
@@ -227,7 +227,7 @@ def _end_of(text: str, choice: Choice, trigger: str) -> tuple[int | None, StopRe
             return at, "next_question"
     ended = choice.reason in ENDED
     if choice.reason not in ENDED + CUT_OFF:
-        ended = bool(after_marker(said, trigger) or in_box(said, trigger))
+        ended = bool(markers(said, trigger) or in_box(said, trigger))
     if not ended:
         return None, "length"
     return None, "next_question" if choice.stop_reason == RUN_ON else "eos"
