@@ -82,15 +82,11 @@ def _in_stretch(text: str, begun: bool) -> tuple[Equation, ...]:
         except (ValueError, ZeroDivisionError):
             continue  # words between the numbers, a power, a division by zero: not readable
         if len(sides) > 1 and max(map(len, sides)) > 2:
-            same = len(set(values)) == 1 or _is_percentage(sides[-1], values)
-            found.append(Equation(tuple(map(tuple, sides)), same))
+            # A percent sign too many is no error: "5 / 20 * 100 = 25%".
+            percent = len(sides[-1]) == 1 and sides[-1][0].endswith("%")
+            holds = len({*values}) == 1 or (percent and {*values[:-1]} == {values[-1] * 100})
+            found.append(Equation(tuple(map(tuple, sides)), holds))
     return tuple(found)
-
-
-def _is_percentage(result: list[str], values: list[Number]) -> bool:
-    """Whether a result only has its percent sign too much: "5 / 20 * 100 = 25%"."""
-    percent = len(result) == 1 and result[0].endswith("%")
-    return percent and set(values[:-1]) == {values[-1] * 100}
 
 
 def _runs(text: str) -> Iterator[list[re.Match[str]]]:

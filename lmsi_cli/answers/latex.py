@@ -70,15 +70,11 @@ def canonical(text: str, asked: Asked) -> str | None:
     tidy = _tidied(text) if len(text) <= 2 * _LONGEST else ""
     if not tidy or len(tidy) > _LONGEST:
         return None
-    plain = number.canonical(tidy, asked) if _is_plain(tidy) else None
-    return plain or _parsed(tidy) or " ".join(tidy.lower().split())
-
-
-def _is_plain(tidy: str) -> bool:
-    """Say whether a tidied text can only be a number."""
     bare = tidy.replace(r"\frac", "").replace("{,}", "")
     closed = tidy.count("{") == tidy.count("}")
-    return closed and not re.search(r"[A-Za-z()\[\]^=!,]", bare)
+    is_number = closed and not re.search(r"[A-Za-z()\[\]^=!,]", bare)
+    plain = number.canonical(tidy, asked) if is_number else None
+    return plain or _parsed(tidy) or " ".join(tidy.lower().split())
 
 
 def _tidied(text: str) -> str:
