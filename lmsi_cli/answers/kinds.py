@@ -31,25 +31,15 @@ from typing import NamedTuple
 
 from lmsi_cli.answers import choice, date, latex, number, span, yesno
 from lmsi_cli.answers.numerals import ascii_digits
-from lmsi_cli.answers.places import (
-    TRIGGER,
-    Asked,
-    Extraction,
-    Finder,
-    Places,
-    Said,
-    Span,
-    anywhere,
-    boxes,
-    hashes,
-    short_reply,
-)
+from lmsi_cli.answers.places import TRIGGER, Asked, Said, Span, anywhere, boxes, hashes, short_reply
 from lmsi_cli.answers.sentences import before_run_on, markers
 from lmsi_cli.answers.statements import declines, headings, no_answer, refusal, wordings
 from lmsi_cli.errors import LmsiError
 
 NOTHING = Asked()
 CONTRADICTION, MARKER, HASH = "contradiction", "marker", "hash"
+Places = Callable[[str, str], list[Said]]  # of a text and its trigger
+Finder = Callable[[str, Span, Asked], Span | None]
 
 
 class Rule(NamedTuple):
@@ -113,6 +103,16 @@ _CORRECTION = re.compile(
 )
 _BESIDE = 8  # two statements with fewer words between them stand side by side
 _CLOSING = " \t\r\n.,;:!?*_`$\\()[]{}\"'"  # what may close a text behind its last statement
+
+
+class Extraction(NamedTuple):
+    """An answer: its canonical value, the words it was read from, where, and by which rule."""
+
+    value: str
+    raw: str
+    rule: str
+    start: int
+    end: int
 
 
 class Step(NamedTuple):

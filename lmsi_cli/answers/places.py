@@ -9,7 +9,7 @@ a half-open range of character positions:
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 TRIGGER = "The answer is"
@@ -34,16 +34,6 @@ _CLOSING = re.compile(r"[}$]|\\[)\]]")
 LAST_LINE = r"\S[^\n]*+\s*\Z"  # what is not blank, up to the text's end
 MOST = 30  # statements of one sort that are looked at, mostly a text's last ones
 _REPLY = 80  # characters of a one-line reply that is an answer and nothing else
-
-
-class Extraction(NamedTuple):
-    """An answer: its canonical value, the words it was read from, where, and by which rule."""
-
-    value: str
-    raw: str
-    rule: str
-    start: int
-    end: int
 
 
 class Span(NamedTuple):
@@ -77,11 +67,7 @@ class Said(NamedTuple):
     running: bool = False
 
 
-Places = Callable[[str, str], Sequence[Said]]  # of a text and its trigger
-Finder = Callable[[str, Span, Asked], Span | None]
-
-
-def hashes(value: str) -> Places:
+def hashes(value: str) -> Callable[[str, str], list[Said]]:
     """Places: the rest of the line after the first ``####`` (the style of GSM8K).
 
     Args:
