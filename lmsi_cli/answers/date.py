@@ -25,11 +25,9 @@ _FORMS = (
     rf"{_YEAR}-(?P<m>[0-9]{{2}})",
     r"--(?P<m>[0-9]{2})-(?P<d>[0-9]{2})",
     rf"(?P<a>[0-9]{{1,2}})[/.-](?P<b>[0-9]{{1,2}})[/.-]{_YEAR}",
-    rf"{_NAME} (?:the )?{_DAY}(?:,? (?:of )?{_YEAR})",
-    rf"(?:the )?{_DAY} (?:of )?{_NAME},? (?:of )?{_YEAR}",
+    rf"{_NAME} (?:the )?{_DAY}(?:,? (?:of )?{_YEAR})?",
+    rf"(?:the )?{_DAY} (?:of )?{_NAME}(?:,? (?:of )?{_YEAR})?",
     rf"{_NAME},? (?:of )?{_YEAR}",
-    rf"{_NAME} (?:the )?{_DAY}",
-    rf"(?:the )?{_DAY} (?:of )?{_NAME}",
     r"(?P<y>[12][0-9]{3})",
 )
 _PATTERNS = tuple(re.compile(rf"(?<![\w/-]){form}(?![\w/-])", re.IGNORECASE) for form in _FORMS)
