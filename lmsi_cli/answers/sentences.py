@@ -144,7 +144,9 @@ def _line_goes_on(text: str, start: int, at: int, listed: bool) -> bool | None:
     if text[start:at].rstrip(" \t\n*_").endswith(":"):
         return True
     rest = text[at:].lstrip()[:_KNOWN] if listed else _NO_MORE
-    return True if _ITEM.match(rest) else None if len(rest) < _KNOWN else False
+    if _ITEM.match(rest):
+        return True
+    return None if len(rest) < _KNOWN else False
 
 
 def _mark_goes_on(text: str, at: int) -> bool | None:
