@@ -75,14 +75,13 @@ def wordings(text: str, trigger: str = "") -> list[Said]:
 
 def _nouns(text: str, trigger: str) -> list[Span]:
     """Where nouns such as "answer" stand, except in the trigger, which has a rule of its own."""
-    found = [Span(*m.span()) for m in _NOUN.finditer(text)][-MOST:]
-    return [noun for noun in found if not _is_trigger(text, noun, trigger.lower())]
-
-
-def _is_trigger(text: str, noun: Span, trigger: str) -> bool:
-    within = trigger.find(text[slice(*noun)].lower())
-    at = noun.start - within
-    return within >= 0 and text[at : at + len(trigger)].lower() == trigger
+    trigger, found = trigger.lower(), []
+    for noun in list(_NOUN.finditer(text))[-MOST:]:
+        within = trigger.find(noun[0].lower())
+        at = noun.start() - within
+        if within < 0 or text[at : at + len(trigger)].lower() != trigger:
+            found.append(Span(*noun.span()))
+    return found
 
 
 def _heading(text: str, noun: Span) -> Iterator[Said]:
