@@ -122,22 +122,14 @@ def _sides(tokens: list[str]) -> list[list[str]]:
     """Split at the equals signs, dropping brackets that close in another side: ``(2+3=5)``."""
     if len(tokens) > _MOST_TOKENS:
         return []
-    sides = [side.split() for side in " ".join(tokens).split("=")]
-    return [_balanced(side) for side in sides if side]
+    return [_balanced(side) for side in " ".join(tokens).split("=") if side.strip()]
 
 
-def _balanced(side: list[str]) -> list[str]:
-    """Drop the brackets of a side that have no partner in it."""
-    open_: list[int] = []
-    lone: list[int] = []
-    for i, token in enumerate(side):
-        if token == "(":
-            open_.append(i)
-        elif token == ")" and open_:
-            open_.pop()
-        elif token == ")":
-            lone.append(i)
-    return [token for i, token in enumerate(side) if i not in (*open_, *lone)]
+def _balanced(side: str) -> list[str]:
+    """The tokens of a side, without brackets that have no partner in it."""
+    while (paired := re.sub(r"\(([^()]*)\)", r"<\1>", side)) != side:  # from the inside out
+        side = paired
+    return side.translate(str.maketrans("<>", "()", "()")).split()
 
 
 def _sum(rest: list[str]) -> Number:

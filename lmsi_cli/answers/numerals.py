@@ -150,10 +150,7 @@ _ONES = re.findall(
     "fifteen sixteen seventeen eighteen nineteen",
 )
 _TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
-_UNITS = {
-    **{word: i for i, word in enumerate(_ONES)},
-    **{word: 10 * i for i, word in enumerate(_TENS, 2)},
-}
+_UNITS = {w: i for i, w in enumerate(_ONES)} | {w: 10 * i for i, w in enumerate(_TENS, 2)}
 _GROUPS = {"thousand": 1_000, "million": 1_000_000, "billion": 1_000_000_000}
 _ANY = "|".join(sorted([*_UNITS, "hundred", *_GROUPS], key=len, reverse=True))
 _WORDED = rf"(?:(?:minus|negative) )?(?:{_ANY})\b(?:(?:[ -]| and )(?:{_ANY})\b)*"

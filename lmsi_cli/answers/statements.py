@@ -69,8 +69,15 @@ def headings(text: str, trigger: str = "") -> list[Said]:
 
 
 def wordings(text: str, trigger: str = "") -> list[Said]:
-    """Places: the rest of a sentence such as "The correct option is"."""
-    return [said for noun in _nouns(text, trigger) for said in _sentence(text, noun)]
+    """Places: the rest of a sentence such as "The correct option is", or what stands before it."""
+    found: list[Said] = []
+    for noun in _nouns(text, trigger):
+        found += _subject(text, noun)
+        lead = _IS.match(text, noun.end)
+        begins = lead and _DEFINITE.search(text, max(0, noun.start - _BEHIND), noun.start)
+        if lead and begins:
+            found.append(Said(begins.start(), said_after(text, begins.start(), lead.end())))
+    return found
 
 
 def _nouns(text: str, trigger: str) -> list[Span]:
@@ -105,15 +112,6 @@ def _stands_first(words: str) -> bool:
     """Whether words are an answer before its explanation, not part of a solution."""
     short = len(words.split()) <= _FEW or _OPTION.match(words)
     return "=" not in words and bool(short)
-
-
-def _sentence(text: str, noun: Span) -> Iterator[Said]:
-    """What a sentence says before its noun, and what it says after it."""
-    yield from _subject(text, noun)
-    lead = _IS.match(text, noun.end)
-    begins = lead and _DEFINITE.search(text, max(0, noun.start - _BEHIND), noun.start)
-    if lead and begins:
-        yield Said(begins.start(), said_after(text, begins.start(), lead.end()))
 
 
 def _subject(text: str, noun: Span) -> Iterator[Said]:
