@@ -118,8 +118,8 @@ class Extraction(NamedTuple):
 class Step(NamedTuple):
     """One rule: where it looked, what it found there, and whether it decided.
 
-    A rule that fired but found nothing says that the text has no answer. ``at`` is where the words
-    that introduce the place begin.
+    A rule that fired but found nothing says that the text has no answer. ``place`` is ``None`` if
+    the text has no such place, and ``at`` is where the words that introduce it begin.
     """
 
     rule: str

@@ -82,11 +82,11 @@ def wordings(text: str, trigger: str = "") -> list[Said]:
 
 def _nouns(text: str, trigger: str) -> list[Span]:
     """Where nouns such as "answer" stand, except in the trigger, which has a rule of its own."""
-    trigger, found = trigger.lower(), []
+    found: list[Span] = []
     for noun in list(_NOUN.finditer(text))[-MOST:]:
-        within = trigger.find(noun[0].lower())
+        within = trigger.lower().find(noun[0].lower())
         at = noun.start() - within
-        if within < 0 or text[at : at + len(trigger)].lower() != trigger:
+        if within < 0 or text[at : at + len(trigger)].lower() != trigger.lower():
             found.append(Span(*noun.span()))
     return found
 
