@@ -54,15 +54,12 @@ class Equation(NamedTuple):
 
 def read_equations(text: str) -> tuple[Equation, ...]:
     """Read the equations of a rationale in order."""
-    if "=" not in text:
-        return ()
     if "<<" in text or "**" in text:
         text = _NOISE.sub("", text)
     found: list[Equation] = []
-    for stretch in _STRETCH.finditer(text):
-        words = stretch[0]
+    for stretch in _STRETCH.finditer(text) if "=" in text else ():
+        words, start = stretch[0], stretch.start()
         if "=" in words:
-            start = stretch.start()
             line = text[text.rfind("\n", 0, start) + 1 : start]
             equations = _in_stretch(line[-1:] + words, bool(line.strip()))
             goes_on = words.rstrip().endswith("..") or _GOES_ON.match(text, stretch.end())
@@ -73,29 +70,23 @@ def read_equations(text: str) -> tuple[Equation, ...]:
 
 @lru_cache(maxsize=4096)  # paths of one question repeat one another's steps
 def _in_stretch(text: str, begun: bool) -> tuple[Equation, ...]:
-    """Read the equations of a stretch of arithmetic.
+    """Read the equations of a stretch of arithmetic, given with the one character before it.
 
-    Args:
-        text: The stretch with the one character before it (none at the start of a line).
-        begun: Whether anything but blanks stands before it in its line.
+    ``begun``: anything but blanks stands before it in its line.
     """
     found = []
     for run in _runs(text):
         sides = _sides(_tokens(run, begun))
         try:
-            values = [_value(side) for side in sides]
-        except (IndexError, ValueError, ZeroDivisionError):
+            values = [_atom([")", *reversed(side), "("]) for side in sides]
+        except (ValueError, ZeroDivisionError):
             continue  # words between the numbers, a power, a division by zero: not readable
         if len(sides) > 1 and max(map(len, sides)) > 2:
-            same = len(set(values)) == 1 or _is_percentage(sides[-1], values)
-            found.append(Equation(tuple(map(tuple, sides)), same))
+            # A percent sign too many is no error: "5 / 20 * 100 = 25%".
+            percent = len(sides[-1]) == 1 and sides[-1][0].endswith("%")
+            holds = len({*values}) == 1 or (percent and {*values[:-1]} == {values[-1] * 100})
+            found.append(Equation(tuple(map(tuple, sides)), holds))
     return tuple(found)
-
-
-def _is_percentage(result: list[str], values: list[Number]) -> bool:
-    """Whether a result only has its percent sign too much: "5 / 20 * 100 = 25%"."""
-    percent = len(result) == 1 and result[0].endswith("%")
-    return percent and set(values[:-1]) == {values[-1] * 100}
 
 
 def _runs(text: str) -> Iterator[list[re.Match[str]]]:
@@ -121,8 +112,7 @@ def _tokens(run: list[re.Match[str]], begun: bool) -> list[str]:
         tokens.pop()
     if not tokens or tokens[0] not in _BINARY:
         return tokens
-    touches = run[0]["op"] and len(run) > 1 and run[1].start() == run[0].end()
-    if tokens[0] == "-" and touches:
+    if tokens[0] == "-" and run[1].start() == run[0].end():
         return tokens
     before = run[0].string[: run[0].start()].strip()
     return [] if begun or before else tokens[1:]  # at the start of a line it is a bullet
@@ -130,53 +120,34 @@ def _tokens(run: list[re.Match[str]], begun: bool) -> list[str]:
 
 def _sides(tokens: list[str]) -> list[list[str]]:
     """Split at the equals signs, dropping brackets that close in another side: ``(2+3=5)``."""
-    sides: list[list[str]] = [[]]
-    for token in tokens[: _MOST_TOKENS + 1]:
-        if token == "=":
-            sides.append([])
-        else:
-            sides[-1].append(token)
-    return [_balanced(side) for side in sides if side] if len(tokens) <= _MOST_TOKENS else []
+    if len(tokens) > _MOST_TOKENS:
+        return []
+    return [_balanced(side) for side in " ".join(tokens).split("=") if side.strip()]
 
 
-def _balanced(side: list[str]) -> list[str]:
-    """Drop the brackets of a side that have no partner in it."""
-    open_: list[int] = []
-    lone: set[int] = set()
-    for i, token in enumerate(side):
-        if token == "(":
-            open_.append(i)
-        elif token == ")":
-            lone.update(() if open_ else (i,))
-            open_ = open_[:-1]
-    lone.update(open_)
-    return [token for i, token in enumerate(side) if i not in lone]
-
-
-def _value(side: list[str]) -> Number:
-    """Compute one side exactly; raises IndexError, ValueError or ZeroDivisionError."""
-    rest = side[::-1]  # a stack: the next token is the last
-    value = _sum(rest)
-    if rest:
-        raise ValueError("tokens left over")
-    return value
+def _balanced(side: str) -> list[str]:
+    """The tokens of a side, without brackets that have no partner in it."""
+    while (paired := re.sub(r"\(([^()]*)\)", r"<\1>", side)) != side:  # from the inside out
+        side = paired
+    return side.translate(str.maketrans("<>", "()", "()")).split()
 
 
 def _sum(rest: list[str]) -> Number:
     total = _product(rest)
-    while rest and rest[-1] in ("+", "-"):
+    while rest[-1] in ("+", "-"):
         total += _product(rest) if rest.pop() == "+" else -_product(rest)
     return total
 
 
 def _product(rest: list[str]) -> Number:
     total = _atom(rest)
-    while rest and rest[-1] in ("*", "/"):
+    while rest[-1] in ("*", "/"):
         total = total * _atom(rest) if rest.pop() == "*" else Fraction(total) / _atom(rest)
     return total
 
 
 def _atom(rest: list[str]) -> Number:
+    """Compute a number or a bracket on top of a stack of tokens; ValueError if it is neither."""
     token = rest.pop()
     if token == "-":
         return -_atom(rest)

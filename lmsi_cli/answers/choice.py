@@ -14,28 +14,15 @@ or if no other is named.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from string import ascii_uppercase
-from typing import NamedTuple
 
 from lmsi_cli.answers import number, span
-from lmsi_cli.answers.places import (
-    WRAPPED,
-    Asked,
-    Kind,
-    Rule,
-    Span,
-    anywhere,
-    short_reply,
-    unwrapped,
-)
+from lmsi_cli.answers.numerals import number_value
+from lmsi_cli.answers.places import WRAPPED, Asked, Span, unwrapped
 from lmsi_cli.answers.sentences import sentences
-from lmsi_cli.answers.statements import rules
 
-_LISTED = tuple(
-    re.compile(rf"^[ \t]*\(?([{letters}])[).:][ \t]+(\S.*?)[ \t]*$", re.MULTILINE)
-    for letters in ("A-Z", "a-z")
-)
+_LISTED = r"(?m)^[ \t]*\(?([%s])[).:][ \t]+(\S.*?)[ \t]*$"
 _NEAR = 40  # characters before a letter that may deny it
 _UNTOLD = 10  # letters that count where the options are unknown
 _NAMED = (
@@ -83,7 +70,7 @@ _SO = re.compile(r"[\s*_]*(?:so|therefore|thus|hence|in conclusion|consequently)
 _ITEM = re.compile(r"[ \t>*_#\-\u2022]*(?i:option[ ])?\(?[A-Za-z][).:]")
 _BEHIND = re.compile(r"[).:*_]{1,4}[ \t]?([^\n]{1,80})(?:\n|\Z)")
 _NONE = re.compile(r"\bnone of (?:the above|these|those|the others|them)\b", re.IGNORECASE)
-_HASHED = re.compile(r"[*_`$]*\(?[A-Za-z]\)?[ \t.*_`$]*+\Z")
+HASHED = r"[*_`$]*\(?[A-Za-z]\)?[ \t.*_`$]*+(?:\n|\Z)"
 
 
 def listed(question: str) -> tuple[str, ...]:
@@ -91,98 +78,90 @@ def listed(question: str) -> tuple[str, ...]:
 
     A list of statements ("I. A point") may come before them: the last "A" opens the options.
     """
-    return next(filter(None, (_lettered(p.findall(question)) for p in _LISTED)), ())
+    for case in ("A-Z", "a-z"):
+        found = re.findall(_LISTED % case, question)
+        letters = "".join(letter.upper() for letter, _ in found)
+        first = max(letters.rfind("A"), 0)
+        if len(letters) - first > 1 and ascii_uppercase.startswith(letters[first:]):
+            return tuple(option for _, option in found[first:])
+    return ()
 
 
-def _lettered(found: list[tuple[str, str]]) -> tuple[str, ...]:
-    letters = "".join(letter.upper() for letter, _ in found)
-    first = max(letters.rfind("A"), 0)
-    tail = letters[first:]
-    if len(tail) < 2 or tail != ascii_uppercase[: len(tail)]:
-        return ()
-    return tuple(text for _, text in found[first:])
-
-
-def _find(text: str, place: Span, asked: Asked) -> Span | None:
+def find(text: str, place: Span, asked: Asked) -> Span | None:
     """Find the option that a statement names, by letter or by its own text."""
     letter = _by_letter(text, place)
     if letter and _gainsaid(text, letter, place, asked):
         return None
-    return _own_text(text, place, asked) or letter or _by_value(text, place, asked)
+    whole = unwrapped(text, place)
+    if _same_text(text[slice(*whole)], asked):
+        return whole
+    return letter or _by_value(text, place, asked)
 
 
 def _gainsaid(text: str, letter: Span, place: Span, asked: Asked) -> bool:
     """Whether a letter is followed by the text of another option: "(A) 21" where 21 is (C)."""
     behind = _BEHIND.match(text, letter.end, place.end)
-    index = behind and _same_text(behind[1], asked)
-    return index is not None and index != _in_range(text[letter.start], asked)
+    other = behind and _same_text(behind[1], asked)
+    return bool(other) and other != _in_range(text[letter.start], asked)
 
 
-def _reply(text: str, place: Span, asked: Asked) -> Span | None:
+def reply(text: str, place: Span, asked: Asked) -> Span | None:
     """Find the option in a one-line reply, which may also be a whole sentence."""
-    if len({text[s.start].upper() for s in _letters(text, place, asked)}) <= 1:
-        return _find(text, place, asked) or _last(text, place, asked)
-    return _last(text, place, asked)
+    several = len(_names(text, _letters(text, place, asked))) > 1
+    found = None if several else find(text, place, asked)
+    return found or last(text, place, asked)
 
 
-class _Sentence(NamedTuple):
-    """A sentence without the reason it gives, and the letters of options that it names."""
-
-    place: Span
-    words: str
-    letters: list[Span]
-    names: set[str]
-
-
-def _last(text: str, place: Span, asked: Asked) -> Span | None:
+def last(text: str, place: Span, asked: Asked) -> Span | None:
     """Find the option that running text concludes with."""
     items: list[Span] = []  # options that are only discussed
     right = False  # "This is the correct option." refers to the line before
-    for place_ in reversed(sentences(text, place)):
-        sentence = _sentence(text, place_, asked)
-        words, letters = sentence.words, sentence.letters
+    for sentence in reversed(sentences(text, place)):
+        stated, letters = _without_reason(text, sentence, asked)
+        words = text[slice(*stated)]
         denies = bool(_RULED_OUT.search(words))
         if not letters:
             if _SO.match(words) and not denies:
-                return _by_value(text, sentence.place, asked)
+                return _by_value(text, stated, asked)
             right = not denies and bool(_THIS.match(words) and _RIGHT.search(words))
             continue
         if denies and not right:
-            if kept := _kept(text, sentence):
+            if kept := _kept(text, stated, letters):
                 return kept
-        elif len(sentence.names) > 1:
+        elif len(_names(text, letters)) > 1:
             return None
         elif right or _RIGHT.search(words) or not (items or _ITEM.match(words)):
             return letters[-1]
         else:
             items += letters
         right = False
-    return items[0] if len({text[s.start].upper() for s in items}) == 1 else None
+    return items[0] if len(_names(text, items)) == 1 else None
 
 
-def _sentence(text: str, place: Span, asked: Asked) -> _Sentence:
-    letters = list(_letters(text, place, asked))
-    reason = _REASON.search(text, letters[0].end, place.end) if letters else None
-    if reason:
-        place = Span(place.start, reason.start())
-        letters = [s for s in letters if s.end <= place.end]
-    return _Sentence(place, text[slice(*place)], letters, {text[s.start].upper() for s in letters})
+def _without_reason(text: str, sentence: Span, asked: Asked) -> tuple[Span, list[Span]]:
+    """A sentence up to the reason that it gives, and the letters of options that it names."""
+    letters = _letters(text, sentence, asked)
+    reason = _REASON.search(text, letters[0].end, sentence.end) if letters else None
+    end = reason.start() if reason else sentence.end
+    return Span(sentence.start, end), [s for s in letters if s.end <= end]
 
 
-def _kept(text: str, sentence: _Sentence) -> Span | None:
+def _kept(text: str, sentence: Span, letters: list[Span]) -> Span | None:
     """The only option that a sentence does not rule out: "(B), not (A)"."""
-    begin, letters = sentence.place.start, sentence.letters
+    begin = sentence.start
     kept = [s for s in letters if not _NOT_THIS.search(text[max(begin, s.start - _NEAR) : s.start])]
     return kept[0] if len(kept) == 1 < len(letters) else None
 
 
-def _letters(text: str, place: Span, asked: Asked) -> Iterator[Span]:
-    """Yield the letter of every option that a place names."""
-    for m in _ANYWHERE.finditer(text, *place):
-        letter = Span(*m.span(m.lastgroup or 0))
-        known = _in_range(text[letter.start], asked) is not None
-        if known and not _gainsaid(text, letter, place, asked):
-            yield letter
+def _letters(text: str, place: Span, asked: Asked) -> list[Span]:
+    """The letter of every option that a place names."""
+    found = [Span(*m.span(m.lastgroup or 0)) for m in _ANYWHERE.finditer(text, *place)]
+    known = [s for s in found if _in_range(text[s.start], asked)]
+    return [s for s in known if not _gainsaid(text, s, place, asked)]
+
+
+def _names(text: str, letters: list[Span]) -> set[str]:
+    return {text[letter.start].upper() for letter in letters}
 
 
 def _by_letter(text: str, place: Span) -> Span | None:
@@ -195,12 +174,6 @@ def _by_letter(text: str, place: Span) -> Span | None:
     return Span(*found.span(found.lastgroup or 0))
 
 
-def _own_text(text: str, place: Span, asked: Asked) -> Span | None:
-    """Take the place itself, if it is the text of an option."""
-    whole = unwrapped(text, place)
-    return whole if _same_text(text[slice(*whole)], asked) is not None else None
-
-
 def _by_value(text: str, place: Span, asked: Asked) -> Span | None:
     """Find one option's text in a place, or its number; None if the place names two options."""
     if not asked.choices or _DENIED.match(text, *place):
@@ -210,66 +183,39 @@ def _by_value(text: str, place: Span, asked: Asked) -> Span | None:
     options = [re.escape(c.strip()) for c in sorted(asked.choices, key=len, reverse=True)]
     pattern = re.compile(rf"(?<!\w)(?:{'|'.join(options)})(?!\w)", re.IGNORECASE)
     spans = [Span(*m.span()) for m in pattern.finditer(text, *place)]
-    indices = {_index(text[slice(*s)], asked) for s in spans}
-    if len(indices) == 1:
-        return spans[0]
-    return None if indices else number.KIND.find(text, place, asked)
+    if not spans:
+        return number.find(text, place, asked)
+    return spans[0] if len({canonical(text[slice(*s)], asked) for s in spans}) == 1 else None
 
 
-def _canonical(text: str, asked: Asked) -> str | None:
-    """Spell an option as its capital letter."""
-    index = _index(text, asked)
-    return None if index is None else ascii_uppercase[index]
-
-
-def _index(text: str, asked: Asked) -> int | None:
-    """The index of the option that a text means, by its text, letter or number."""
-    same = _same_text(text, asked)
-    if same is not None:
+def canonical(text: str, asked: Asked) -> str | None:
+    """Spell an option, given by its text, letter or number, as its capital letter."""
+    if same := _same_text(text, asked):
         return same
     found = _LETTER.match(text.strip())
     if found and not text.strip()[found.end() :].strip(" ).}*\"'`$"):
         return _in_range(found["in"] or found["bare"], asked)
-    return _same_number(text, asked)
+    value = number_value(text)
+    return _only(value is not None and number_value(c) == value for c in asked.choices)
 
 
-def _in_range(letter: str, asked: Asked) -> int | None:
-    index = ascii_uppercase.index(letter.upper())
-    return index if index < (len(asked.choices) or _UNTOLD) else None
+def _in_range(letter: str, asked: Asked) -> str | None:
+    """The capital of a letter, if it may be an option's."""
+    known = ascii_uppercase[: len(asked.choices) or _UNTOLD]
+    return letter.upper() if letter.upper() in known else None
 
 
-def _same_text(text: str, asked: Asked) -> int | None:
+def _same_text(text: str, asked: Asked) -> str | None:
     """The only option with this text; a single letter never counts, since it may name another."""
-    if not asked.choices:
-        return None
-    plain = span.KIND.canonical(text, asked)
+    plain = span.canonical(text, asked)
     if plain is None or (len(plain) == 1 and plain.isalpha()):
         return None
     if _NONE.fullmatch(text.strip(" .")):
         return _only(bool(_NONE.search(c)) for c in asked.choices)
-    return _only(span.KIND.canonical(c, asked) == plain for c in asked.choices)
+    return _only(span.canonical(c, asked) == plain for c in asked.choices)
 
 
-def _same_number(text: str, asked: Asked) -> int | None:
-    """The only option with this number."""
-    value = number.number_value(text)
-    if value is None:
-        return None
-    return _only(number.number_value(c) == value for c in asked.choices)
-
-
-def _only(hits: Iterable[bool]) -> int | None:
-    found = [i for i, hit in enumerate(hits) if hit]
+def _only(hits: Iterable[bool]) -> str | None:
+    """The letter of the only hit."""
+    found = [letter for letter, hit in zip(ascii_uppercase, hits, strict=False) if hit]
     return found[0] if len(found) == 1 else None
-
-
-KIND = Kind(
-    rules(
-        Rule("short-reply", short_reply, states=False, find=_reply),
-        Rule("last-choice", anywhere, states=False, find=_last),
-        hashed=_HASHED,
-    ),
-    _find,
-    _canonical,
-    last=_last,
-)

@@ -11,8 +11,7 @@ from __future__ import annotations
 import datetime
 import re
 
-from lmsi_cli.answers.places import Asked, Kind, Rule, Span, anywhere
-from lmsi_cli.answers.statements import NO_ANSWER, rules
+from lmsi_cli.answers.places import Asked, Span
 
 _MONTHS = re.findall(
     r"\w+",
@@ -26,11 +25,9 @@ _FORMS = (
     rf"{_YEAR}-(?P<m>[0-9]{{2}})",
     r"--(?P<m>[0-9]{2})-(?P<d>[0-9]{2})",
     rf"(?P<a>[0-9]{{1,2}})[/.-](?P<b>[0-9]{{1,2}})[/.-]{_YEAR}",
-    rf"{_NAME} (?:the )?{_DAY}(?:,? (?:of )?{_YEAR})",
-    rf"(?:the )?{_DAY} (?:of )?{_NAME},? (?:of )?{_YEAR}",
+    rf"{_NAME} (?:the )?{_DAY}(?:,? (?:of )?{_YEAR})?",
+    rf"(?:the )?{_DAY} (?:of )?{_NAME}(?:,? (?:of )?{_YEAR})?",
     rf"{_NAME},? (?:of )?{_YEAR}",
-    rf"{_NAME} (?:the )?{_DAY}",
-    rf"(?:the )?{_DAY} (?:of )?{_NAME}",
     r"(?P<y>[12][0-9]{3})",
 )
 _PATTERNS = tuple(re.compile(rf"(?<![\w/-]){form}(?![\w/-])", re.IGNORECASE) for form in _FORMS)
@@ -39,13 +36,13 @@ _RELATION = re.compile(
     r"[^.\n]{0,40}\b(?:after|before|from|later|earlier|because|since|as)\b", re.IGNORECASE
 )
 _RESULT = re.compile(r"=|\b(?:which|that) (?:is|was|gives|means)\b|\b(?:so|but)\b", re.IGNORECASE)
-_HASHED = re.compile(r"[^\n]{0,200}?[0-9]")
+HASHED = r"[^\n]{0,200}?[0-9]"
 
 
-def _find(text: str, place: Span, asked: Asked) -> Span | None:
+def find(text: str, place: Span, asked: Asked) -> Span | None:
     """Find the date that a place names, in its fullest form; None if it names several."""
     found = _dates(text, place)
-    if len({_canonical(text[slice(*s)], asked) for s in found}) <= 1:
+    if len({canonical(text[slice(*s)], asked) for s in found}) <= 1:
         return found[0] if found else None
     if _RELATION.match(text, found[0].end, found[1].start):
         return found[0]
@@ -54,24 +51,19 @@ def _find(text: str, place: Span, asked: Asked) -> Span | None:
     return last[0] if len(last) == 1 else None
 
 
-def _last(text: str, place: Span, _asked: Asked) -> Span | None:
+def last(text: str, place: Span, _asked: Asked) -> Span | None:
     """Find the last date of a place."""
     return next(reversed(_dates(text, place)), None)
 
 
 def _dates(text: str, place: Span) -> list[Span]:
-    found = [m for pattern in _PATTERNS for m in pattern.finditer(text, *place)]
-    whole = [m for m in found if not any(_inside(m, other) for other in found)]
-    return sorted(Span(*m.span()) for m in whole)
+    """The dates of a place in order, without those that are a part of another."""
+    found = {m.span() for pattern in _PATTERNS for m in pattern.finditer(text, *place)}
+    parts = {(a, b) for a, b in found for c, d in found if c <= a and b <= d and (a, b) != (c, d)}
+    return sorted(Span(*span) for span in found - parts)
 
 
-def _inside(m: re.Match[str], other: re.Match[str]) -> bool:
-    """Say whether a match is part of a longer one."""
-    (start, end), (first, stop) = m.span(), other.span()
-    return first <= start and end <= stop and stop - first > end - start
-
-
-def _canonical(text: str, _asked: Asked) -> str | None:
+def canonical(text: str, _asked: Asked) -> str | None:
     """Spell a date that stands alone; None if the calendar has no such day."""
     text = " ".join(text.split()).strip(" .\"'*")
     found = next((m for p in _PATTERNS if (m := p.fullmatch(text))), None)
@@ -81,28 +73,10 @@ def _canonical(text: str, _asked: Asked) -> str | None:
     year, month, day = parts.get("y"), parts.get("m"), parts.get("d")
     if "a" in parts:
         month, day = (parts["b"], parts["a"]) if int(parts["a"]) > 12 else (parts["a"], parts["b"])
-    return _spell(year, _number_of(month), day)
-
-
-def _number_of(month: str | None) -> int | None:
-    if month is None or month.isdigit():
-        return None if month is None else int(month)
-    return next(i for i, name in enumerate(_MONTHS, 1) if name.startswith(month.lower()[:3]))
-
-
-def _spell(year: str | None, month: int | None, day: str | None) -> str | None:
+    if month and not month.isdigit():
+        month = str(1 + [name[:3] for name in _MONTHS].index(month.lower()[:3]))
     try:  # a leap year stands in for an unknown one
-        datetime.date(int(year or 2000), month or 1, int(day or 1))
+        datetime.date(int(year or 2000), int(month or 1), int(day or 1))
     except ValueError:
         return None
-    parts = [year or "-", f"{month:02d}" if month else None, f"{int(day):02d}" if day else None]
-    return "-".join(part for part in parts if part)
-
-
-KIND = Kind(
-    rules(NO_ANSWER, Rule("last-date", anywhere, states=False, find=_last), hashed=_HASHED),
-    _find,
-    _canonical,
-    last=_last,
-    reach=500,
-)
+    return "-".join([year or "-", *(part.zfill(2) for part in (month, day) if part)])

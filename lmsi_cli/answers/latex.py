@@ -15,8 +15,7 @@ import re
 from functools import lru_cache
 
 from lmsi_cli.answers import number
-from lmsi_cli.answers.places import Asked, Kind, Rule, Span, anywhere, boxes, trimmed
-from lmsi_cli.answers.statements import NO_ANSWER, rules
+from lmsi_cli.answers.places import LAST_LINE, Asked, Span, in_box, trimmed
 from lmsi_cli.apart import Apart
 from lmsi_cli.errors import LmsiError
 
@@ -42,16 +41,16 @@ _UNIT = re.compile(
 )
 _SIDES = re.compile(r"(?P<left>.*[^<>!=])=(?P<right>[^=]+)", re.DOTALL)
 _COMMAND = re.compile(r"\\[A-Za-z]+")
-_ENVELOPE = "$ \t\n"
+_ENVELOPE = "$. \t\n"
+HASHED = LAST_LINE
 
 
 _CHILD = Apart("lmsi_cli.answers.formula", SECONDS)
 
 
-def _find(text: str, place: Span, _asked: Asked) -> Span | None:
+def find(text: str, place: Span, _asked: Asked) -> Span | None:
     """Take what a place boxes, else its first formula, else the whole place."""
-    if box := boxes(text[slice(*place)]):
-        inner = box[-1].place
+    if inner := in_box(text[slice(*place)]):
         return Span(place.start + inner.start, place.start + inner.end)
     if formula := _FORMULA.search(text, *place):
         return Span(*formula.span(formula.lastgroup or 0))
@@ -60,34 +59,30 @@ def _find(text: str, place: Span, _asked: Asked) -> Span | None:
     return span if span.end > span.start else None
 
 
-def _last(text: str, place: Span, _asked: Asked) -> Span | None:
+def last(text: str, place: Span, _asked: Asked) -> Span | None:
     """Take the last formula of running text."""
     formulas = list(_FORMULA.finditer(text, *place))
     return Span(*formulas[-1].span(formulas[-1].lastgroup or 0)) if formulas else None
 
 
-def _canonical(text: str, asked: Asked) -> str | None:
+def canonical(text: str, asked: Asked) -> str | None:
     """Spell an expression; None if nothing is there or it is far too long."""
     tidy = _tidied(text) if len(text) <= 2 * _LONGEST else ""
     if not tidy or len(tidy) > _LONGEST:
         return None
-    plain = number.KIND.canonical(tidy, asked) if _is_plain(tidy) else None
-    return plain or _parsed(tidy) or " ".join(tidy.lower().split())
-
-
-def _is_plain(tidy: str) -> bool:
-    """Say whether a tidied text can only be a number."""
     bare = tidy.replace(r"\frac", "").replace("{,}", "")
     closed = tidy.count("{") == tidy.count("}")
-    return closed and not re.search(r"[A-Za-z()\[\]^=!,]", bare)
+    is_number = closed and not re.search(r"[A-Za-z()\[\]^=!,]", bare)
+    plain = number.canonical(tidy, asked) if is_number else None
+    return plain or _parsed(tidy) or " ".join(tidy.lower().split())
 
 
 def _tidied(text: str) -> str:
     """Drop what only changes how an expression looks, and a unit after it."""
-    text = _UNIT.sub("", text.strip(_ENVELOPE + "."))
+    text = _UNIT.sub("", text.strip(_ENVELOPE))
     for pattern, instead in _TIDY:
         text = pattern.sub(instead, text)
-    text = text.strip(_ENVELOPE + ".")
+    text = text.strip(_ENVELOPE)
     sides = _SIDES.fullmatch(text)  # of arithmetic, its result is the answer
     if sides and not re.search("[A-Za-z]", _COMMAND.sub("", sides["left"])):
         text = sides["right"].strip()
@@ -104,11 +99,3 @@ def _parsed(tidy: str) -> str | None:
         raise LmsiError("answers in LaTeX need the package math-verify", hint=hint)
     spelled: str | None = _CHILD.ask(tidy)
     return _tidied(spelled) if spelled else None
-
-
-KIND = Kind(
-    rules(NO_ANSWER, Rule("last-formula", anywhere, states=False, find=_last)),
-    _find,
-    _canonical,
-    last=_last,
-)

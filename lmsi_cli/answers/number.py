@@ -17,17 +17,15 @@ from fractions import Fraction
 from lmsi_cli.answers.numerals import (
     CURRENCY,
     MINUS,
+    NUMBER,
     SYMBOLIC,
     WORDS,
-    find_numbers,
     number_of,
+    number_value,
     spell,
-    value_of,
-    words_value,
 )
-from lmsi_cli.answers.places import Asked, Kind, Rule, Said, Span, anywhere, boxes
-from lmsi_cli.answers.sentences import asks, sentences
-from lmsi_cli.answers.statements import NO_ANSWER, rules
+from lmsi_cli.answers.places import Asked, Said, Span, boxes
+from lmsi_cli.answers.sentences import sentences
 
 Numeral = re.Match[str]
 _EQUALS = re.compile(r"(?<![<>!=:])=(?!=)|\u2248|\\approx\b")
@@ -103,21 +101,11 @@ _CONCLUDES = re.compile(
     r"|in (?:total|conclusion)|(?:this|that|which) means)\b"
 )
 # Four hashes are also a Markdown heading ("#### Step 2", "#### 1. Costs"): only a number counts.
-_HASHED = re.compile(
-    rf"(?:[*_`]+|\\[(\[])?[ \t]*+(?![0-9]+[.)][ \t]+[^\W\d])(?=[{MINUS}+.0-9\\{CURRENCY}])"
-)
-_DIGITS = re.compile(r"[0-9]{1,30}")
+HASHED = rf"(?:[*_`]+|\\[(\[])?[ \t]*+(?![0-9]+[.)][ \t]+[^\W\d])[{MINUS}+.0-9\\{CURRENCY}]"
 _PERCENT = re.compile(r"[ \t]?(?:\\?%|percent\b|per cent\b)")
 
 
-def number_value(text: str) -> Fraction | None:
-    """The only number of a short text, in digits or words; None if there is none, or another."""
-    if text.isdigit() or next(find_numbers(text), None):
-        return value_of(text)
-    return words_value(text)
-
-
-def _find(text: str, place: Span, asked: Asked) -> Span | None:
+def find(text: str, place: Span, asked: Asked) -> Span | None:
     """Find the number that a statement arrives at."""
     if _PLACEHOLDER.match(text, *place) or _is_formula(text, place):
         return None
@@ -140,31 +128,29 @@ def _is_formula(text: str, place: Span) -> bool:
     return any("=" not in box and _FORMULA.search(box) for box in inner)
 
 
-def _last(text: str, place: Span, asked: Asked) -> Span | None:
+def last(text: str, place: Span, asked: Asked) -> Span | None:
     """Find the number that running text ends in, from its last sentence that has one."""
     steps = sentences(text, place)
-    for at in range(len(steps) - 1, -1, -1):
-        whole, numbers = _before(_BECAUSE, text, steps[at])
-        if numbers:
-            signs = _signs(text, whole)
-            if not signs and asks(text, steps[at]):
-                return None
-            if signs:
-                found = _result(text, whole, numbers, signs)
-            else:
-                reason = Span(whole.end, steps[at].end)
-                before = [*steps[max(0, at - _STEPS) : at], reason]
-                found = _concluded(text, whole, numbers, before, asked)
-            return _span(text, found, place, asked)
+    for at, step in reversed(list(enumerate(steps))):
+        whole, numbers = _before(_BECAUSE, text, step)
+        if not numbers:
+            continue
+        if signs := _signs(text, whole):
+            found = _result(text, whole, numbers, signs)
+        elif text[step.start : step.end + 1].rstrip().endswith("?"):
+            return None  # a model without an answer repeats the question
+        else:
+            before = [*steps[max(0, at - _STEPS) : at], Span(whole.end, step.end)]
+            found = _concluded(text, whole, numbers, before, asked)
+        return _span(text, found, place, asked)
     return None
 
 
 def _numbers(text: str, place: Span) -> list[Numeral]:
     """All numbers of a place without list labels; formulas are included, as opaque matches."""
-    found = [n for n in find_numbers(text, *place) if not _counts(text, n)]
-    lines = found and (place.start == 0 or "\n" in text[place.start - 1 : place.end])
-    labels = {m.end() for m in _ITEM.finditer(text, *place)} if lines else None
-    return [n for n in found if not labels & {n.end(), n.end() + 1}] if labels else found
+    found = [n for n in NUMBER.finditer(text, *place) if not _counts(text, n)]
+    labels = {m.end() for m in _ITEM.finditer(text, *place)}
+    return [n for n in found if not labels & {n.end(), n.end() + 1}]
 
 
 def _counts(text: str, number: Numeral) -> bool:
@@ -175,9 +161,6 @@ def _counts(text: str, number: Numeral) -> bool:
 
 def _signs(text: str, place: Span) -> list[int]:
     """Where the equals signs of a place end."""
-    words = text[slice(*place)]
-    if "=" not in words and "\u2248" not in words and "\\" not in words:
-        return []
     return [m.end() for m in _EQUALS.finditer(text, *place)]
 
 
@@ -196,15 +179,12 @@ def _before(remarks: re.Pattern[str], text: str, place: Span) -> tuple[Span, lis
 def _finished(text: str, number: Numeral, place: Span) -> bool:
     """Whether a number is a value by itself, not part of arithmetic, a formula or a range."""
     before = max(place.start, number.start() - 4), number.start()
-    if number["opaque"] or _TERM.search(text, *before):
-        return False
-    ends = number.end(), place.end
-    return not (_UNFINISHED.match(text, *ends) or SYMBOLIC.match(text, *ends))
+    behind = number.end(), place.end
+    goes_on = _UNFINISHED.match(text, *behind) or SYMBOLIC.match(text, *behind)
+    return not (number["opaque"] or goes_on or _TERM.search(text, *before))
 
 
-def _result(
-    text: str, place: Span, numbers: Sequence[Numeral], signs: Sequence[int]
-) -> Numeral | None:
+def _result(text: str, place: Span, numbers: list[Numeral], signs: list[int]) -> Numeral | None:
     """The value after an equation's last sign, or before it if only an unknown follows."""
     *_, begin, last = place.start, *signs
     left = [n for n in numbers if begin <= n.start() < last]
@@ -271,22 +251,23 @@ def _only_given(
     text: str, number: Numeral, place: Span, steps: Sequence[Span], asked: Asked
 ) -> bool:
     """Whether a number is only repeated from the question: no step or conclusion arrives at it."""
-    if number_of(number) not in _given(asked) or _CONCLUDES.match(text, *place):
+    given = _values(asked.question, 0, _EARLIER)
+    if number_of(number) not in given or _CONCLUDES.match(text, *place):
         return False
-    if len(text[slice(*place)].split()) <= _BARE or any(find_numbers(text, *steps[-1])):
+    if len(text[slice(*place)].split()) <= _BARE or any(NUMBER.finditer(text, *steps[-1])):
         return False  # it stands alone, or is reasoned: "8 ounces because 32 minus 24 equals 8"
     return not _repeated(text, [number], [s for s in steps if _signs(text, s)])
 
 
-def _given(asked: Asked) -> set[Fraction | None]:
-    """The numbers that the question gives."""
-    return {number_of(n) for n in find_numbers(asked.question[:_EARLIER])}
+def _values(text: str, start: int, end: int) -> set[Fraction | None]:
+    return {number_of(n) for n in NUMBER.finditer(text, start, end)}
 
 
 def _new(text: str, numbers: Sequence[Numeral], place: Span, asked: Asked) -> Numeral | None:
     """The last number of a sentence that is neither in the text before it nor in the question."""
-    before = {number_of(n) for n in find_numbers(text, max(0, place.start - _EARLIER), place.start)}
-    new = [n for n in numbers if number_of(n) not in before | _given(asked)]
+    before = _values(text, max(0, place.start - _EARLIER), place.start)
+    known = before | _values(asked.question, 0, _EARLIER)
+    new = [n for n in numbers if number_of(n) not in known]
     return new[-1] if before and new else None
 
 
@@ -303,7 +284,7 @@ def _repeated(text: str, numbers: Sequence[Numeral], steps: Sequence[Span]) -> N
     """The number of a conclusion that repeats a step's result, that of the latest such step."""
     for step in reversed(steps):
         sign = max(_signs(text, step), default=step.start)
-        own = [n for n in find_numbers(text, sign, step.end) if _finished(text, n, step)]
+        own = [n for n in NUMBER.finditer(text, sign, step.end) if _finished(text, n, step)]
         result = number_of(own[0] if sign > step.start else own[-1]) if own else None
         same = [n for n in numbers if result is not None and number_of(n) == result]
         if same:
@@ -319,32 +300,17 @@ def _span(text: str, found: Numeral | None, place: Span, asked: Asked) -> Span |
     return Span(found.start(), (sign or found).end())
 
 
-def _canonical(text: str, asked: Asked) -> str | None:
+def canonical(text: str, asked: Asked) -> str | None:
     """Spell the only number of a short text as integer, terminating decimal or ``p/q``."""
-    if _DIGITS.fullmatch(text):
-        return str(int(text))
     if (value := number_value(text)) is None:
         return None
     return spell(value / 100 if asked.percent and _PERCENT.search(text) else value)
 
 
-def _bold(text: str, _trigger: str) -> list[Said]:
+def bold(text: str, _trigger: str) -> list[Said]:
     """Places: what the last line sets in bold, if that is a number and not a label."""
     end = len(text.rstrip())
     line = text.rfind("\n", 0, end) + 1
     bold = [m for m in _BOLD.finditer(text, line, end) if not m[1].rstrip().endswith((":", "."))]
-    valued = [m for m in bold if next(find_numbers(m[1]), None) and len(m[1].split()) <= _FEW]
+    valued = [m for m in bold if NUMBER.search(m[1]) and len(m[1].split()) <= _FEW]
     return [Said(line, Span(*valued[0].span(1)))] if len(valued) == 1 else []
-
-
-KIND = Kind(
-    rules(
-        NO_ANSWER,
-        Rule("bold", _bold, states=False, find=_find),
-        Rule("last-number", anywhere, states=False, find=_last),
-        hashed=_HASHED,
-    ),
-    _find,
-    _canonical,
-    last=_last,
-)

@@ -3,9 +3,9 @@ r"""Numbers as people write them: where one begins and ends, and its exact value
 Knows signs, currency, grouping, ratios, mixed numbers, LaTeX and orders of magnitude, English words
 and other scripts' digits; nothing of answers. Values are fractions, never floats:
 
-    value_of("$1,200.50") -> 2401/2    value_of("1.5 million") -> 1500000
-    value_of("-6/8") -> -3/4           value_of(r"3 \times 10^{8}") -> 300000000
-    words_value("three thousand two hundred and five") -> Fraction(3205)
+    number_value("$1,200.50") -> 2401/2    number_value("1.5 million") -> 1500000
+    number_value("-6/8") -> -3/4           number_value("two hundred and five") -> 205
+    number_value(r"3 \times 10^{8}") -> 300000000
     ascii_digits("\uff14\uff12 pens, \u0663 each") -> "42 pens, 3 each", at the same positions
 
 A number that is only a part of something else ("2\sqrt{3}", "cm^2", "x_1") does not count.
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from decimal import Decimal
 from fractions import Fraction
 
 from lmsi_cli.answers.places import GROUP
@@ -57,25 +57,20 @@ _SCALE = (
     r"|(?<=[0-9])[kK](?![\w-]))"
 )
 # Formulas whose numbers are not values by themselves.
-OPAQUE = (
+_OPAQUE = (
     rf"\\[cdt]?frac[ ]?{GROUP}[ ]?{GROUP}|\\sqrt[ ]?(?:\[[^\]\n]{{0,9}}\])?[ ]?(?:{GROUP}|[0-9])"
     r"|\u221a[ ]?(?:\([^()\n]{0,40}\)|[0-9.]+)"
     rf"|\\(?:log|ln|binom)[ ]?(?:_?{GROUP}|_[0-9]|[0-9]++)*+"
 )
 NUMBER = re.compile(
-    rf"(?:(?P<sign>{_SIGN})(?P<money>{_CURRENCY})?|(?P<coin>{_CURRENCY})(?P<inner>[{MINUS}+])?)?"
-    rf"(?<![\w^])(?<![\^_]\{{)(?<![0-9][.,:])(?P<body>{_ALONE}|{_FRACTION}|{_TEN}|{_AND_PART}"
+    rf"(?=[{MINUS}+{CURRENCY}.0-9{_VULGAR}\\\u221a]|[mnMN](?:inus|egative)[ ])"  # for speed
+    rf"(?:(?:(?P<sign>{_SIGN})(?P<money>{_CURRENCY})?|(?P<coin>{_CURRENCY})(?P<inner>[{MINUS}+])?)?"
+    rf"(?<![\w^])(?!(?<=\\)[0-9])(?<![\^_]\{{)(?<![0-9][.,:])"
+    rf"(?P<body>{_ALONE}|{_FRACTION}|{_TEN}|{_AND_PART}"
     rf"|(?:[0-9]+[ \t]?)?[{_VULGAR}]|[0-9]+[ \t]{_RATIO}|{_RATIO}|{_PLAIN})"
     rf"(?P<ten>{_TIMES_TEN})?(?P<scale>{_SCALE}|(?<=[0-9])(?:M|B|[ ]?bn)\b)?"
-    rf"|(?P<opaque>{OPAQUE})"
+    rf"|(?P<opaque>{_OPAQUE}))"
 )
-_DIGIT = re.compile(rf"[0-9{_VULGAR}\\\u221a][0-9]*")
-_BEFORE = re.compile(
-    rf"(?:(?:[{MINUS}+]|(?i:minus|negative)[ ])[ ]?)?(?P<coin>\\?[{CURRENCY}][ \t]?[{MINUS}+]?)?"
-    r"(?P<point>\.)?\Z"
-)
-_BLANK = " \t\n=(/*:,abcdfghijklmnopqrtuvwxyz0123456789"  # what stands before most numbers
-_BACK = 12  # characters that a sign and a currency may take
 # What marks a number as a factor of something without a decimal spelling, or of an unknown.
 SYMBOLIC = re.compile(
     r"[ \t]?(?:\\?,|\\cdot|\\times|[*\u00d7])?[ \t]?"
@@ -86,37 +81,13 @@ SYMBOLIC = re.compile(
 _LONGEST = 100  # characters; a longer "number" is a model stuck on a digit
 
 
-def find_numbers(text: str, start: int = 0, end: int | None = None) -> Iterator[re.Match[str]]:
-    """Find all numbers in part of a text, and opaque formulas, as matches of ``NUMBER``.
-
-    Digits are found first, then what stands before them. That is much quicker than trying at every
-    character whether a number begins there.
-    """
-    at, end = start, len(text) if end is None else end
-    while digit := _DIGIT.search(text, at, end):
-        found = _number(text, at, digit.start(), end)
-        if found:
-            yield found
-        at = found.end() if found else digit.end()
-
-
-def _number(text: str, start: int, digit: int, end: int) -> re.Match[str] | None:
-    """The number whose first digit is known, with its sign and currency if it has any."""
-    before = None
-    if text[max(start, digit - 2) : digit].strip(_BLANK):
-        before = _BEFORE.search(text, max(start, digit - _BACK), digit)
-    if before is None:
-        return NUMBER.match(text, digit, end)
-    tried = (NUMBER.match(text, at, end) for at in range(before.start(), digit + 1))
-    return next((m for m in tried if m and m.end() > digit), None)
-
-
-def value_of(text: str) -> Fraction | None:
-    """The only number of a short text; None if there is none, or more than one."""
-    found = next(find_numbers(text), None)
-    if found is None or found["opaque"] or SYMBOLIC.match(text, found.end()):
-        return None
-    if re.search(r"[0-9]", text[: found.start()] + text[found.end() :]):
+def number_value(text: str) -> Fraction | None:
+    """The only number of a short text, in digits or words; None if there is none, or another."""
+    found = NUMBER.search(text)
+    if found is None:
+        return _words_value(text)
+    beside = text[: found.start()] + text[found.end() :]
+    if found["opaque"] or SYMBOLIC.match(text, found.end()) or re.search("[0-9]", beside):
         return None
     return number_of(found)
 
@@ -129,10 +100,7 @@ def number_of(found: re.Match[str]) -> Fraction | None:
         value = Fraction(found["body"]) if found["body"].isdigit() else _body(found["body"])
     except ZeroDivisionError:
         return None
-    if found["ten"] or found["scale"]:
-        value *= _power(found["ten"]) * _scale(
-            found["scale"], bool(found["money"] or found["coin"])
-        )
+    value *= _scale(found) * (_power(found["ten"]) if found["ten"] else 1)
     sign = (found["sign"] or found["inner"] or "+").strip().lower()
     return value if sign == "+" else -value
 
@@ -141,48 +109,39 @@ def _body(body: str) -> Fraction:
     r"""Read a number's body exactly: ``1,200.5``, ``3 / 4``, ``1 1/2``, ``\frac{3}{4}``, ``2½``."""
     if "^" in body or body[-1] in _SMALL:
         return _power(body)
-    if part := re.search(r"(half|third|quarter)\Z", body):
-        return Fraction(re.split(r"\D", body)[0]) + Fraction(1, _PARTS[part[0]])
+    body = re.sub(r"(?:and|&).*(half|third|quarter)", lambda part: f"1/{_PARTS[part[1]]}", body)
     if body[-1] in _VULGAR:
-        top, _, bottom = unicodedata.normalize("NFKC", body[-1]).partition("\u2044")
-        return Fraction(body[:-1].strip() or 0) + Fraction(int(top), int(bottom))
+        body = f"{body[:-1]} {unicodedata.normalize('NFKC', body[-1])}"
     body = re.sub(rf"\\[cdt]?frac[ ]?({_ARGUMENT})[ ]?({_ARGUMENT})", r" \1/\2", body)
     body = re.sub(rf"{_COMMA}|(?<=[0-9])(?:[ ~]|\\ )(?=[0-9]{{3}}\b)(?![0-9]+/)", "", body)
-    body = re.sub(r"\s*/\s*", "/", re.sub(r"[{}]", "", body))
+    body = re.sub(r"\s*[/\u2044]\s*", "/", re.sub(r"[{}]", "", body))
     parts = (word.partition("/") for word in body.split())
     return sum((Fraction(top) / Fraction(bottom or 1) for top, _, bottom in parts), Fraction(0))
 
 
-def _power(ten: str | None) -> Fraction:
-    r"""Read a power of ten: ``\times 10^{8}``, ``x 10⁻³``; 1 if there is none."""
-    if ten is None:
-        return Fraction(1)
+def _power(ten: str) -> Fraction:
+    r"""Read a power of ten: ``\times 10^{8}``, ``x 10⁻³``."""
     digits = unicodedata.normalize("NFKC", ten[ten.index("10") + 2 :])
     digits = re.sub(rf"[{MINUS}]", "-", re.sub(r"[\^{}+ ]", "", digits))
     return Fraction(10) ** int(digits)
 
 
-def _scale(word: str | None, money: bool) -> int:
+def _scale(found: re.Match[str]) -> int:
     """Read an order of magnitude; "M", "B" and "bn" count only for money."""
-    names = re.findall(r"[a-z]+", word.lower()) if word else []
-    powers = [
-        _SCALES.get(n.removesuffix("s"), 0) for n in names if money or n not in ("m", "b", "bn")
-    ]
-    return int(10 ** sum(powers))
+    names = re.findall(r"[a-z]+", (found["scale"] or "").lower())
+    if not (found["money"] or found["coin"]):
+        names = [n for n in names if n not in ("m", "b", "bn")]
+    return int(10 ** sum(_SCALES.get(n.removesuffix("s"), 0) for n in names))
 
 
 def spell(value: Fraction) -> str:
     """Write a fraction in its one canonical form."""
-    top, bottom = abs(value.numerator), value.denominator
-    sign = "-" if value < 0 else ""
-    if bottom == 1:
-        return f"{sign}{top}"
+    bottom = value.denominator
     # 10**k is a multiple of 2**a * 5**b for all k >= max(a, b), which the bit length bounds.
-    places = next((k for k in range(1, bottom.bit_length()) if pow(10, k, bottom) == 0), None)
+    places = next((k for k in range(bottom.bit_length()) if pow(10, k, bottom) == 0), None)
     if places is None:
-        return f"{sign}{top}/{bottom}"
-    whole, rest = divmod(top * 10**places // bottom, 10**places)
-    return f"{sign}{whole}.{rest:0{places}d}"
+        return str(value)
+    return format(Decimal(f"{value * 10**places}e-{places}"), "f")
 
 
 _ONES = re.findall(
@@ -191,10 +150,7 @@ _ONES = re.findall(
     "fifteen sixteen seventeen eighteen nineteen",
 )
 _TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
-_UNITS = {
-    **{word: i for i, word in enumerate(_ONES)},
-    **{word: 10 * i for i, word in enumerate(_TENS, 2)},
-}
+_UNITS = {w: i for i, w in enumerate(_ONES)} | {w: 10 * i for i, w in enumerate(_TENS, 2)}
 _GROUPS = {"thousand": 1_000, "million": 1_000_000, "billion": 1_000_000_000}
 _ANY = "|".join(sorted([*_UNITS, "hundred", *_GROUPS], key=len, reverse=True))
 _WORDED = rf"(?:(?:minus|negative) )?(?:{_ANY})\b(?:(?:[ -]| and )(?:{_ANY})\b)*"
@@ -211,27 +167,26 @@ WORDS = re.compile(
     rf"(?! (?:and|or|to) )(?! [a-z]+,? (?:and|or|to) (?:a |an )?(?:{_ANY}|half|quarter)\b)",
     re.IGNORECASE,
 )
-_WIDE = range(0xFF01, 0xFF5F)  # full-width forms of ASCII
-_SCRIPTS = (
-    range(0x0660, 0x066A),  # Arabic
-    range(0x06F0, 0x06FA),  # Persian, Urdu
-    range(0x0966, 0x0970),  # Devanagari
-    range(0x09E6, 0x09F0),  # Bengali
-    range(0x1D7CE, 0x1D800),  # mathematical: bold, double-struck, sans-serif, monospace
+# Digits in Arabic, Persian and Urdu, Devanagari, Bengali and in mathematical fonts, full-width
+# forms of ASCII, and the fraction slash.
+_FOREIGN = re.compile(
+    "[\u0660-\u0669\u06f0-\u06f9\u0966-\u096f\u09e6-\u09ef\U0001d7ce-\U0001d7ff\uff01-\uff5e\u2044]"
 )
-_ASCII = {code: chr(code - 0xFEE0) for code in _WIDE} | {
-    code: str(unicodedata.decimal(chr(code))) for block in _SCRIPTS for code in block
-}
-_ASCII[0x2044] = "/"  # the fraction slash
-_FOREIGN = re.compile(f"[\u2044{''.join(f'{chr(b[0])}-{chr(b[-1])}' for b in (_WIDE, *_SCRIPTS))}]")
 
 
 def ascii_digits(text: str) -> str:
     """Replace digits of these scripts, and full-width characters, by their ASCII forms."""
-    return text if text.isascii() or not _FOREIGN.search(text) else text.translate(_ASCII)
+    return text if text.isascii() else _FOREIGN.sub(_ascii, text)
 
 
-def words_value(text: str) -> Fraction | None:
+def _ascii(found: re.Match[str]) -> str:
+    if found[0] == "\u2044":
+        return "/"
+    digit = unicodedata.decimal(found[0], None)
+    return unicodedata.normalize("NFKC", found[0]) if digit is None else str(digit)
+
+
+def _words_value(text: str) -> Fraction | None:
     """Read the number in words that opens a text; None if there is none, or it is malformed."""
     found = WORDS.match(text.strip())
     if found is None:

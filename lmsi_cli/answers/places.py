@@ -9,7 +9,7 @@ a half-open range of character positions:
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 TRIGGER = "The answer is"
@@ -24,7 +24,6 @@ _BOX = re.compile(
     rf"(?:[ ]?\{{(?P<in>{_DEEP}*+)\}}"
     r"|(?<=\\boxed)[ ]?(?P<bare>[-+]?\\?\$?[0-9][0-9,.]*(?<=[0-9])|[A-Z](?![A-Za-z])))"
 )
-_HASHES = re.compile(r"####[ \t]*+")
 # What models wrap around a value: blanks, quotes, emphasis, code, formula marks, commands.
 WRAPPED = (
     r"(?:\\(?:text(?:bf|it|rm)?|math(?:bf|rm|sf)|mbox|f?box(?:ed)?)[ ]?\{"
@@ -32,18 +31,9 @@ WRAPPED = (
 )
 _WRAPPED = re.compile(WRAPPED)
 _CLOSING = re.compile(r"[}$]|\\[)\]]")
+LAST_LINE = r"\S[^\n]*+\s*\Z"  # what is not blank, up to the text's end
 MOST = 30  # statements of one sort that are looked at, mostly a text's last ones
 _REPLY = 80  # characters of a one-line reply that is an answer and nothing else
-
-
-class Extraction(NamedTuple):
-    """An answer: its canonical value, the words it was read from, where, and by which rule."""
-
-    value: str
-    raw: str
-    rule: str
-    start: int
-    end: int
 
 
 class Span(NamedTuple):
@@ -77,66 +67,25 @@ class Said(NamedTuple):
     running: bool = False
 
 
-Places = Callable[[str, str], Sequence[Said]]  # of a text and its trigger
-Finder = Callable[[str, Span, Asked], Span | None]
-
-
-class Rule(NamedTuple):
-    """A named kind of place to look for the answer.
-
-    ``states``: the words there say that it is the answer; otherwise it is only likely to stand
-    there. ``find`` is the rule's own way to find it, if it has one.
-    """
-
-    name: str
-    places: Places
-    states: bool = True
-    find: Finder | None = None
-
-
-class Kind(NamedTuple):
-    """What answers of one kind look like.
-
-    ``find`` reads a place that states the answer, ``last`` running text that leads to it. ``reach``
-    is how many characters of a statement are read; of running text, four times as many are read,
-    counted from its end.
-    """
-
-    rules: tuple[Rule, ...]
-    find: Finder
-    canonical: Callable[[str, Asked], str | None]
-    last: Finder | None = None
-    reach: int = 1000
-
-
-def hashes(value: re.Pattern[str] | None = None) -> Places:
+def hashes(value: str) -> Callable[[str, str], list[Said]]:
     """Places: the rest of the line after the first ``####`` (the style of GSM8K).
 
     Args:
-        value: Matches what an answer of the kind begins with; four hashes are also a Markdown
-            heading. Without it only the last line counts.
+        value: A pattern of what an answer begins with; four hashes are also a Markdown heading.
     """
+    line = re.compile(rf"####[ \t]*+(?P<rest>(?={value})[^\n]*)")
 
     def places(text: str, _trigger: str) -> list[Said]:
-        if "####" not in text:
-            return []
-        last = 0 if value else text.rfind("\n", 0, len(text.rstrip())) + 1
-        for found in list(_HASHES.finditer(text, last))[:MOST]:
-            newline = text.find("\n", found.end())
-            place = Span(found.end(), newline if newline >= 0 else len(text))
-            if value.match(text, *place) if value else text[slice(*place)].strip():
-                return [Said(found.start(), place)]
-        return []
+        found = line.search(text)
+        return [Said(found.start(), Span(*found.span("rest")))] if found else []
 
     return places
 
 
 def boxes(text: str, _trigger: str = "") -> list[Said]:
     r"""Places: what stands in each closed ``\boxed{}``, or behind one without braces."""
-    if "box" not in text:
-        return []
     found = list(_BOX.finditer(text))[-MOST:]
-    return [Said(m.start(), Span(*m.span("in" if m["in"] is not None else "bare"))) for m in found]
+    return [Said(m.start(), Span(*m.span(m.lastgroup or 0))) for m in found]
 
 
 def in_box(text: str, _trigger: str = "") -> Span | None:
@@ -147,7 +96,7 @@ def in_box(text: str, _trigger: str = "") -> Span | None:
 
 def anywhere(text: str, _trigger: str) -> list[Said]:
     """Places: the whole text."""
-    return [Said(0, Span(0, len(text)))]
+    return [Said(0, Span(0, len(text)), running=True)]
 
 
 def short_reply(text: str, _trigger: str) -> list[Said]:

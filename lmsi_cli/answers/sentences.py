@@ -27,36 +27,27 @@ from lmsi_cli.answers.places import MOST, TRIGGER, Said, Span
 # What may stand between "The answer is" and the value: spaces, a colon, emphasis, display maths.
 LEAD = r"(?:[\s:*_`]|\\\[|\\\(|\$\$)*+"
 _STOP = re.compile(r"[.!?\n]")
-_WORD = re.compile(r"(?<![^\W\d_])[^\W\d_]+(?:\.[^\W\d_]+)*\Z")  # directly before a full stop
+# A word, or two of three dots, directly before a full stop.
+_WORD = re.compile(r"(?<![^\W\d_])[^\W\d_]+(?:\.[^\W\d_]+)*\Z|\.\.\Z")
 _WORD_BACK = 12  # characters
 # A name follows these.
-_TITLES = frozenset(
-    re.findall(
-        r"\w+",
-        "Dr Mr Mrs Ms Prof St Mt Ft Gen Col Capt Lt Sgt Rev Hon Gov Pres Sen Rep Messrs Mme",
-    )
+_TITLES = re.compile(
+    "Dr|Mr|Mrs|Ms|Prof|St|Mt|Ft|Gen|Col|Capt|Lt|Sgt|Rev|Hon|Gov|Pres|Sen|Rep|Messrs|Mme"
 )
 # A number or small letters follow these, if anything does; "no" is mostly a whole answer.
-_SHORT = frozenset(
-    re.findall(
-        r"\S+",
-        "no nos rs approx ca fig eq vol pp jan feb mar apr jun jul aug sep sept oct nov dec "
-        "vs etc e.g i.e inc ltd co corp jr sr sq cu avg max min est dept a.m p.m "
-        "ft in yd yds mi lb lbs oz pt qt gal hr hrs mins sec secs",
-    )
+_SHORT = re.compile(
+    r"(?i:no|nos|rs|approx|ca|fig|eq|vol|pp|jan|feb|mar|apr|jun|jul|aug|sept?|oct|nov|dec"
+    r"|vs|etc|e\.g|i\.e|inc|ltd|co|corp|jr|sr|sq|cu|avg|max|min|est|dept|a\.m|p\.m"
+    r"|ft|in|yds?|mi|lbs?|oz|pt|qt|gal|hrs?|mins?|secs?)|\.\."
 )
-_INITIALS = re.compile(r"[A-Z](?:\.[A-Z])*")
+_INITIALS = re.compile(r"(?!I\Z)[A-Z](?:\.[A-Z])*")
 _CHOICE = "ABCDE"  # as a letter alone, one of these is an option rather than an initial
-_OPENERS = frozenset(  # of a new sentence, in place of a name after an initial
-    re.findall(
-        r"\w+",
-        "The This That These Those There They Their Then Therefore Thus So Hence Since Because It "
-        "Its He She His Her We I You A An In On At If As And But Or Note To For From Let Here How "
-        "However Now When Each Also Option Answer Explanation Both Another With Step First Finally "
-        "After Q",
-    )
+_OPENERS = re.compile(  # of a new sentence, in place of a name after an initial
+    "The|This|That|These|Those|There|They|Their|Then|Therefore|Thus|So|Hence|Since|Because|It"
+    "|Its|He|She|His|Her|We|I|You|A|An|In|On|At|If|As|And|But|Or|Note|To|For|From|Let|Here|How"
+    "|However|Now|When|Each|Also|Option|Answer|Explanation|Both|Another|With|Step|First|Finally"
+    "|After|Q"
 )
-_NEXT_WORD = re.compile(r"[^\W\d_]+")
 _FIRST_ITEM = re.compile(r"[ \t]*(?:[-\u2022+*]|\(?1[.)])[ \t]+(?=\S)")
 _FIRST_LABEL = re.compile(r"[ \t]*\(?1[.)][ \t]*\Z")  # "1." may yet become an item
 _ITEM = re.compile(r"(?:[-\u2022+*]|\(?[0-9]{1,2}[.)])[ \t]")
@@ -70,6 +61,7 @@ _CLOSING = re.compile(
 # A fenced program, whose numbers are no answer; what it printed may be.
 _PROGRAM = re.compile(r"```(?!output|text|plain|txt|console|latex|math|markdown)[a-z+#]+[ \t]*\n")
 _KNOWN = 4  # characters of a line that tell whether it is an item
+_NO_MORE = "\n" + _KNOWN * "\0"  # behind a finished text: decides what waits for a next token
 
 
 @lru_cache(maxsize=64)
@@ -89,27 +81,17 @@ def opening(words: str) -> re.Pattern[str]:
 def markers(text: str, trigger: str) -> list[Said]:
     """Places: the rest of each answer sentence."""
     found = list(opening(trigger).finditer(text))[-MOST:]
-    return [Said(m.start(), said_after(text, m.start(), m.end())) for m in found]
-
-
-def after_marker(text: str, trigger: str) -> Span | None:
-    """Place: the rest of the first answer sentence."""
-    found = opening(trigger).search(text)
-    return said_after(text, *found.span()) if found else None
+    return [Said(m.start(), said_after(text, *m.span())) for m in found]
 
 
 def said_after(text: str, begin: int, start: int) -> Span:
     """The rest of a sentence in a finished text; its opening words are ``text[begin:start]``."""
-    end = len(text)
-    first = _STOP.search(text, start)
-    if first and (first.end() < end or first[0] == "\n"):  # else it ends the text
-        stop = _end(text, begin, start, end, grows=False)
-        return Span(start, stop.start if stop else end)
-    return Span(start, first.start() if first else end)
+    stop = _end(text + _NO_MORE, begin, start)
+    return Span(start, stop.start if stop else len(text))
 
 
 def answer_end(text: str, trigger: str = TRIGGER, start: int = 0) -> int | None:
-    """Find where the first answer sentence of a growing text is complete.
+    """Find where the first answer sentence of a growing text ends; ``None`` if it may go on.
 
     Sampling asks this after every token. A "." at the very end does not count: the next token
     may turn "3." into "3.5". A newline ends the sentence, too, unless it stands
@@ -120,112 +102,96 @@ def answer_end(text: str, trigger: str = TRIGGER, start: int = 0) -> int | None:
         trigger: The words before an answer.
         start: Search from here, which must not lie beyond the trigger's first letter. Until that is
             found, ``max(0, length before the last token - len(trigger) - 2)`` is safe.
-
-    Returns:
-        The position after the sentence (``text[:end]`` ends with "The answer is 42."), or ``None``.
     """
     found = opening(trigger).search(text, start)
     if found is None:
         return None
     turn = next_turn(text, found.start())
-    limit = len(text) if turn is None else turn
-    if found.end() >= limit:
+    if found.end() >= (len(text) if turn is None else turn):
         return None
-    stop = _end(text, *found.span(), limit, grows=turn is None)
-    return stop.end if stop else None
+    stop = _end(text if turn is None else text[:turn] + _NO_MORE, *found.span())
+    return stop.end if stop else turn
 
 
-def _end(text: str, begin: int, start: int, limit: int, grows: bool) -> Span | None:
-    """Find what ends a sentence: a stop, or an empty span at a newline or the limit."""
+def _end(text: str, begin: int, start: int) -> Span | None:
+    """Find what ends a sentence: a stop, or an empty span at a newline; None if it may go on."""
     line = text.rfind("\n", begin, start) + 1  # of the last line that begins between them, or 0
-    listed = bool(line and _FIRST_ITEM.match(text, line, limit))
-    if grows and line and _FIRST_LABEL.match(text, line, limit):
+    listed = bool(line and _FIRST_ITEM.match(text, line))
+    if line and _FIRST_LABEL.match(text, line):
         return None
-    for stop in _STOP.finditer(text, start, limit):
+    for stop in _STOP.finditer(text, start):
         at = stop.start()
         if stop[0] == "\n":
-            on = _line_goes_on(text, start, at, limit, listed, grows)
+            on = _line_goes_on(text, start, at, listed)
         elif listed and text[text.rfind("\n", 0, at) + 1 : at].strip(" \t(").isdigit():
             on = True  # the label of an item
         elif stop[0] == ".":
-            on = _stop_goes_on(text, start, at, limit, grows)
+            on = _stop_goes_on(text, start, at)
         else:
-            on = _mark_goes_on(text, start, at, limit, grows)
+            on = _mark_goes_on(text, at)
         if on is None:
             return None
         if not on:
             return Span(at, at + (stop[0] != "\n"))
-    return None if grows else Span(limit, limit)
+    return None
 
 
-def _line_goes_on(
-    text: str, start: int, at: int, limit: int, listed: bool, grows: bool
-) -> bool | None:
-    """Whether a sentence goes on after a line: it ends in a colon, or a list item follows."""
+# Whether a sentence goes on after a sign at ``at``; None if the next token decides.
+
+
+def _line_goes_on(text: str, start: int, at: int, listed: bool) -> bool | None:
+    """After a line: it does if that ends in a colon, or a list item follows."""
     if text[start:at].rstrip(" \t\n*_").endswith(":"):
         return True
-    if not listed:
-        return False
-    rest = text[at:limit].lstrip()[:_KNOWN]
+    rest = text[at:].lstrip()[:_KNOWN] if listed else _NO_MORE
     if _ITEM.match(rest):
         return True
-    return None if grows and len(rest) < _KNOWN else False
+    return None if len(rest) < _KNOWN else False
 
 
-def _mark_goes_on(text: str, start: int, at: int, limit: int, grows: bool) -> bool | None:
-    """Whether a sentence goes on after "!" or "?": it does after a factorial ("5! = 120")."""
-    after = text[at + 1 : limit]
-    if text[at] == "!" and text[max(start, at - 1) : at].isdigit():
+def _mark_goes_on(text: str, at: int) -> bool | None:
+    """After "!" or "?": it does after a factorial ("5! = 120")."""
+    after = text[at + 1 :]
+    if text[at] == "!" and text[at - 1].isdigit():
         after = after.lstrip(" ")
-        return True if after[:1] and after[0] in "=/*+\u00d7\u00f7)}\\" else _known(after, grows)
-    return after[0].isdigit() if after else _known(after, grows)
+        return after[0] in "=/*+\u00d7\u00f7)}\\" if after else None
+    return after[0].isdigit() if after else None
 
 
-def _known(after: str, grows: bool) -> bool | None:
-    """False, or None if the next token decides."""
-    return False if after or not grows else None
-
-
-def _stop_goes_on(text: str, start: int, at: int, limit: int, grows: bool) -> bool | None:
-    """Whether a sentence goes on after a full stop; ``None``: the next token decides."""
-    after = text[at + 1 : min(at + 2, limit)]
+def _stop_goes_on(text: str, start: int, at: int) -> bool | None:
+    """After a full stop: it does within a number, and after an abbreviation or initial."""
+    after = text[at + 1 : at + 2]
     if not after:
-        return None if grows else False
+        return None
     if after.isalnum() or after in "\\.":
         return True
     found = _WORD.search(text, max(start, at - _WORD_BACK), at)
-    if found is None and text[max(start, at - 2) : at] != "..":
+    if found is None:
         return False
-    rest = text[at + 1 : limit].lstrip(" \t")
-    return _word_goes_on(found[0] if found else "...", rest, grows)
-
-
-def _word_goes_on(word: str, rest: str, grows: bool) -> bool | None:
-    """The same after a word with a full stop; ``rest`` is what follows it, without the blanks."""
-    if word in _TITLES:
-        return True
-    if _INITIALS.fullmatch(word) and word not in ("I",):
-        return _initial_goes_on(word, rest, grows)
-    if word != "..." and word.lower() not in _SHORT:
+    word, rest = found[0], text[at + 1 :].lstrip(" \t")
+    if _TITLES.fullmatch(word):
+        return text[at + 1 :] != _NO_MORE
+    if _INITIALS.fullmatch(word):
+        return _initial_goes_on(word, rest)
+    if not _SHORT.fullmatch(word):
         return False
     if not rest:
-        return None if grows else False
+        return None
     return rest[0].isdigit() or rest[0] in "$\\€£¥₹" or (word.lower() != "no" and rest[0].islower())
 
 
-def _initial_goes_on(letters: str, rest: str, grows: bool) -> bool | None:
-    """The same after "J." or "U.S.": it goes on with an initial or a name, not a new sentence."""
+def _initial_goes_on(letters: str, rest: str) -> bool | None:
+    """After "J." or "U.S.": it does with an initial or a name, not with a new sentence."""
     alone = len(letters) == 1
-    if not rest:  # an option's letter mostly stands alone
-        return None if grows and not (alone and letters in _CHOICE) else False
+    option = alone and letters in _CHOICE  # mostly stands alone
+    if not rest:
+        return False if option else None
     if not rest[0].isupper():
         return not alone and (rest[0].isdigit() or rest[0].islower())
-    found = _NEXT_WORD.match(rest)
-    next_ = found[0] if found else ""
-    option = alone and letters in _CHOICE
-    if grows and len(next_) == len(rest) and not (option and len(rest) > 1):
+    word = re.split(r"[\W\d_]", rest, maxsplit=1)[0]
+    if word == rest and not (option and len(rest) > 1):
         return None
-    return rest[1:2] == "." or (next_ not in _OPENERS and not option)
+    return rest[1:2] == "." or not (option or _OPENERS.fullmatch(word))
 
 
 def sentences(text: str, place: Span) -> list[Span]:
@@ -233,25 +199,12 @@ def sentences(text: str, place: Span) -> list[Span]:
     cuts = [m.span() for m in _BREAK.finditer(text, *place)]
     starts, ends = [place.start, *(c[1] for c in cuts)], [*(c[0] for c in cuts), place.end]
     found = [Span(a, b) for a, b in zip(starts, ends, strict=True)]
-    for code in _programs(text, place):
-        found = [s for s in found if s.end <= code.start or s.start >= code.end]
+    for code in list(_PROGRAM.finditer(text, *place))[-MOST:]:
+        end = text.find("```", code.end())
+        found = [s for s in found if s.end <= code.start() or -1 < end <= s.start]
     while len(found) > 1 and (found[-1].start == found[-1].end or _CLOSING.match(text, *found[-1])):
         found.pop()
     return found
-
-
-def asks(text: str, sentence: Span) -> bool:
-    """Whether a sentence is a question: a model without an answer repeats the one it was asked."""
-    return text[sentence.start : sentence.end + 1].rstrip().endswith("?")
-
-
-def _programs(text: str, place: Span) -> list[Span]:
-    """Where the last few programs of a place stand."""
-    if text.find("```", *place) < 0:
-        return []
-    begun = list(_PROGRAM.finditer(text, *place))[-MOST:]
-    ends = ((m.start(), text.find("```", m.end())) for m in begun)
-    return [Span(start, end if end >= 0 else place.end) for start, end in ends]
 
 
 _TASK = r"[Qq]uestion|QUESTION|[Pp]roblem|PROBLEM|[Ee]xercise"
@@ -278,15 +231,12 @@ def before_run_on(text: str) -> str:
 
 
 def next_turn(text: str, start: int = 0, reply: int = 0) -> int | None:
-    """Find where a growing text goes on to another question or speaker.
+    """Find where a growing text goes on to another question or speaker: the newline before it.
 
     Args:
         text: The path so far; a heading counts once its line has ended.
         start: Search from here.
         reply: Where the reply itself begins; it may repeat its own question.
-
-    Returns:
-        The position of the newline before the label, or ``None``.
     """
     for found in _TURN.finditer(text, start):
         if _is_turn(found) and not _repeats(found, text[reply : found.start()]):

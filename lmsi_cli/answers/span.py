@@ -19,27 +19,29 @@ import re
 import unicodedata
 
 from lmsi_cli.answers import date
-from lmsi_cli.answers.number import number_value
-from lmsi_cli.answers.numerals import spell
-from lmsi_cli.answers.places import Asked, Kind, Rule, Span, anywhere, short_reply, unwrapped
-from lmsi_cli.answers.statements import MARKER, REFUSAL, rules
+from lmsi_cli.answers.numerals import number_value, spell
+from lmsi_cli.answers.places import LAST_LINE, Asked, Span, unwrapped
 
 _ARTICLES = frozenset({"a", "an", "the"})
 _NUMERIC = re.compile(r"[-\u2212]?[$€£]?[0-9][0-9.,]*%?")
 _REASON = re.compile(r",? because\b", re.IGNORECASE)
+HASHED = LAST_LINE
 _LONGEST = 200  # characters; more is an essay, not a span
 
 
-def _find(text: str, place: Span, _asked: Asked) -> Span | None:
+def find(text: str, place: Span, _asked: Asked) -> Span | None:
     """Take the whole place, without quotes and without a reason that follows."""
     reason = _REASON.search(text, *place)
     span = unwrapped(text, Span(place.start, reason.start() if reason else place.end))
     return span if 0 < span.end - span.start <= _LONGEST else None
 
 
-def _canonical(text: str, asked: Asked) -> str | None:
+last = find
+
+
+def canonical(text: str, asked: Asked) -> str | None:
     """Join the words' canonical spellings, or spell a date; None if no word is left."""
-    day = date.KIND.canonical(text, asked)
+    day = date.canonical(text, asked)
     if day and "-" in day:  # more than a year, which is spelled as a number
         return day
     words = [word for part in text.split() if (word := _word(part))]
@@ -54,27 +56,16 @@ def _word(part: str) -> str:
     numeric = f"0.{bare}" if sign and bare.isdigit() else bare
     if _NUMERIC.fullmatch(numeric) and (value := number_value(numeric)) is not None:
         return spell(value)
-    return "".join(c for c in part.lower() if not _is_punctuation(c))
+    kept = (c for c in part.lower() if not unicodedata.category(c).startswith("P"))
+    return "".join(c for c in kept if c not in "$+<=>^`|~")
 
 
-def _is_punctuation(c: str) -> bool:
-    return unicodedata.category(c).startswith("P") or c in "$+<=>^`|~"
-
-
-def _whole(text: str, place: Span, _asked: Asked) -> Span | None:
+def whole(text: str, place: Span, _asked: Asked) -> Span | None:
     """Take the whole place without its outer blanks."""
-    inner = text[place.start : place.end]
-    start = place.end - len(inner.lstrip())
-    end = place.start + len(inner.rstrip())
-    return Span(start, end) if start < end else None
+    found = re.compile(r"\S(?:.*\S)?", re.DOTALL).search(text, *place)
+    return Span(*found.span()) if found else None
 
 
-def _collapsed(text: str, _asked: Asked) -> str | None:
+def collapsed(text: str, _asked: Asked) -> str | None:
     """Collapse blanks; None if nothing else is there."""
     return " ".join(text.split()) or None
-
-
-KIND = Kind(rules(Rule("short-reply", short_reply, states=False, find=_find)), _find, _canonical)
-TEXT = Kind(
-    (MARKER, REFUSAL, Rule("whole", anywhere, states=False)), _whole, _collapsed, reach=10**9
-)

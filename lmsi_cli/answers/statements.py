@@ -7,23 +7,16 @@ of values, nor of the words that a task asked for, which ``sentences`` reads:
     wordings("The correct answer is **B**.") -> [Said(at=0, place=Span(24, 26))]
     refusal("I'm sorry, but I can't help with this. In an emergency call 112.")
     -> [Said(at=0, place=Span(0, 28))]
-
-``rules`` puts the places that all answer kinds look at in order:
-
-    [r.name for r in rules(Rule("whole", anywhere, states=False))]
-    -> ["marker", "heading", "sentence", "boxed", "hash", "refusal", "whole"]
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from functools import lru_cache
 
-from lmsi_cli.answers.places import MOST, Rule, Said, Span, boxes, hashes
-from lmsi_cli.answers.sentences import LEAD, markers, said_after
+from lmsi_cli.answers.places import MOST, Said, Span
+from lmsi_cli.answers.sentences import LEAD, said_after
 
-_PARTS = ("nswer", "ption", "hoice", "Ans", "ANS")
 _NOUN = re.compile(r"[aAoOcC](?:nswer|ption|hoice|ns|NS(?:WER)?)\b")
 _BEHIND = 48  # characters before the noun that its own label may take
 # The label opens a line, or follows a sentence on it.
@@ -33,8 +26,10 @@ _LABEL = re.compile(
     r"(?:(?:the|my|our)[ ])?(?P<final>(?:final|correct|right|numerical|overall)[ ])*\Z",
     re.IGNORECASE,
 )
-_LABELLED = re.compile(rf"(?:[ ]?\([^()\n]{{1,40}}\))?[*_]*[ \t]*(?::|\uff1a|=|->|\u2192){LEAD}")
-_HEADED = re.compile(rf"[*_]*[ \t]*(?=\n){LEAD}")
+_LEADS = re.compile(
+    rf"(?:[ ]?\([^()\n]{{1,40}}\))?[*_]*[ \t]*(?::|\uff1a|=|->|\u2192){LEAD}"
+    rf"|(?P<below>[*_]*[ \t]*(?=\n){LEAD})"
+)
 _DEFINITE = re.compile(
     r"\b(?:the|my|our)\s+(?:(?:final|correct|right|best|numerical|overall|required|exact|actual|likely"
     r"|most|multiple|appropriate|whole|simplified)\s+){0,2}\Z",
@@ -70,40 +65,39 @@ _OPTION = re.compile(r"[*_(]*[A-J][).:]")
 def headings(text: str, trigger: str = "") -> list[Said]:
     """Places: what stands behind or below a heading such as "Answer:", or in tags of its name."""
     found = [said for noun in _nouns(text, trigger) for said in _heading(text, noun)]
-    tags = list(_TAGGED.finditer(text))[-MOST:] if "</" in text else ()
-    return found + [Said(m.start(), Span(*m.span(1))) for m in tags]
+    return found + [Said(m.start(), Span(*m.span(1))) for m in list(_TAGGED.finditer(text))[-MOST:]]
 
 
 def wordings(text: str, trigger: str = "") -> list[Said]:
-    """Places: the rest of a sentence such as "The correct option is"."""
-    return [said for noun in _nouns(text, trigger) for said in _sentence(text, noun)]
+    """Places: the rest of a sentence such as "The correct option is", or what stands before it."""
+    found: list[Said] = []
+    for noun in _nouns(text, trigger):
+        found += _subject(text, noun)
+        lead = _IS.match(text, noun.end)
+        begins = lead and _DEFINITE.search(text, max(0, noun.start - _BEHIND), noun.start)
+        if lead and begins:
+            found.append(Said(begins.start(), said_after(text, begins.start(), lead.end())))
+    return found
 
 
-@lru_cache(maxsize=16)  # headings and wordings ask one after the other
 def _nouns(text: str, trigger: str) -> list[Span]:
     """Where nouns such as "answer" stand, except in the trigger, which has a rule of its own."""
-    if not any(part in text for part in _PARTS):  # most texts have few or none
-        return []
-    found = [Span(*m.span()) for m in _NOUN.finditer(text)][-MOST:]
-    return [noun for noun in found if not _is_trigger(text, noun, trigger.lower())]
-
-
-def _is_trigger(text: str, noun: Span, trigger: str) -> bool:
-    within = trigger.find(text[slice(*noun)].lower())
-    at = noun.start - within
-    return within >= 0 and text[at : at + len(trigger)].lower() == trigger
+    found: list[Span] = []
+    for noun in list(_NOUN.finditer(text))[-MOST:]:
+        within = trigger.lower().find(noun[0].lower())
+        at = noun.start() - within
+        if within < 0 or text[at : at + len(trigger)].lower() != trigger.lower():
+            found.append(Span(*noun.span()))
+    return found
 
 
 def _heading(text: str, noun: Span) -> Iterator[Said]:
     """The answer after a label, or the whole line where that begins a solution."""
-    lead = _LABELLED.match(text, noun.end)
-    headed = None if lead else _HEADED.match(text, noun.end)
-    if (lead is None and headed is None) or text[noun.start] in "oOcC":
+    lead = _LEADS.match(text, noun.end) if text[noun.start] in "aA" else None
+    label = lead and _LABEL.search(text, max(0, noun.start - _BEHIND), noun.start)
+    if not (lead and label) or (lead["below"] and not (label["marks"] or label["final"])):
         return
-    label = _LABEL.search(text, max(0, noun.start - _BEHIND), noun.start)
-    if label is None or (headed and not (label["marks"] or label["final"])):
-        return
-    place = said_after(text, noun.start, (lead or headed or label).end())
+    place = said_after(text, noun.start, lead.end())
     newline = text.find("\n", place.end)
     line = newline if newline >= 0 else len(text)
     alone = not text[place.end : line].strip(" \t.*_")  # one sentence is all of the line
@@ -120,22 +114,13 @@ def _stands_first(words: str) -> bool:
     return "=" not in words and bool(short)
 
 
-def _sentence(text: str, noun: Span) -> Iterator[Said]:
-    """What a sentence says before its noun, and what it says after it."""
-    yield from _subject(text, noun)
-    lead = _IS.match(text, noun.end)
-    begins = lead and _DEFINITE.search(text, max(0, noun.start - _BEHIND), noun.start)
-    if lead and begins:
-        yield Said(begins.start(), said_after(text, begins.start(), lead.end()))
-
-
 def _subject(text: str, noun: Span) -> Iterator[Said]:
     """What is said to be the answer: "So (B) is the correct answer"."""
     verb = _IS_THE.search(text, max(0, noun.start - _BEHIND), noun.start)
     if verb is None:
         return
-    cuts = list(_CUT.finditer(text, max(0, verb.start() - _SUBJECT), verb.start()))
-    start = cuts[-1].end() if cuts else verb.start()
+    cuts = _CUT.finditer(text, max(0, verb.start() - _SUBJECT), verb.start())
+    start = max((cut.end() for cut in cuts), default=verb.start())
     words = text[start : verb.start()]
     if 0 < len(words.split()) <= _WORDS and not _POINTING.match(words):
         yield Said(start, Span(start, verb.start()))
@@ -165,8 +150,6 @@ _NO_ANSWER = re.compile(
     r"|indeterminate)",
     re.IGNORECASE,
 )
-# Each of those phrases holds one of these.
-_NEGATIVE = ("not", "n't", "n\u2019t", "mpossible", "nable to", "no way", "nsuffic", "determin")
 _NONE = re.compile(r"\b(?:unknown|not (?:given|known|stated)|none|no (?:answer|solution))\b", re.I)
 
 
@@ -181,34 +164,10 @@ def no_answer(text: str, _trigger: str = "") -> list[Said]:
     """Places: words at the end of a reply which say that there is no answer."""
     ends = text.rstrip()
     line = max(ends.rfind("\n"), ends.rfind(". ")) + 1
-    likely = any(word in ends[line:] for word in _NEGATIVE)
-    found = _NO_ANSWER.search(ends, line) if likely else None
+    found = _NO_ANSWER.search(ends, line)
     return [Said(line, Span(*found.span()))] if found else []
 
 
 def declines(text: str, place: Span) -> bool:
     """Whether a statement says that there is no answer."""
     return bool(_NO_ANSWER.search(text, *place) or _NONE.search(text, *place))
-
-
-MARKER = Rule("marker", markers)
-REFUSAL = Rule("refusal", refusal, states=False, find=lambda *_: None)
-NO_ANSWER = Rule("no-answer", no_answer, states=False, find=lambda *_: None)
-
-
-def rules(*likely: Rule, hashed: re.Pattern[str] | None = None) -> tuple[Rule, ...]:
-    """All rules of a kind: what states an answer, then a refusal, then other likely places.
-
-    Args:
-        likely: The kind's own rules, in their order.
-        hashed: Matches how an answer of the kind begins after hashes.
-    """
-    return (
-        MARKER,
-        Rule("heading", headings),
-        Rule("sentence", wordings),
-        Rule("boxed", boxes),
-        Rule("hash", hashes(hashed)),
-        REFUSAL,
-        *likely,
-    )

@@ -13,11 +13,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import NamedTuple
 
-from lmsi_cli.answers.places import WRAPPED, Asked, Kind, Rule, Span, anywhere
+from lmsi_cli.answers.places import WRAPPED, Asked, Span
 from lmsi_cli.answers.sentences import sentences
-from lmsi_cli.answers.statements import rules
 
 UNKNOWN = "it is not possible to tell"
 _UNKNOWN = (
@@ -34,15 +32,8 @@ _VALUE = re.compile(
     r"|(?P<false>false|untrue|incorrect))\b",
     re.IGNORECASE,
 )
-# A part of every value that few other words have: quick to look for.
-_WORD = re.compile(
-    r"[yYnNtTfFcCuUiI](?<!\w\w)(?:(?<=[yY])(?i:es|eah|ep)\b|(?<=[nN])(?i:o|ope|ot|ever)\b"
-    r"|(?<=[tT])(?i:rue)|(?<=[fF])(?i:alse)|(?<=[cC])(?:orrect|an ?not|an['\u2019]t)"
-    r"|(?<=[uU])n(?:true|known|determ)|(?<=[iI])(?:ncorrect|mposs))"
-)
-_UNTOLD = re.compile(_UNKNOWN, re.IGNORECASE)
-_CLOSED = r"[\s*_\"'`)\]}\u201d]*(?:[.,!?;:\n\u2013\u2014]|\Z)"
-_ALONE = re.compile(_CLOSED)
+_TRUTH = {"true": ("yes", "no"), "false": ("no", "yes")}  # as it stands, and behind "not"
+_ALONE = re.compile(r"[\s*_\"'`)\]}\u201d]*(?:[.,!?;:\n\u2013\u2014]|\Z)")
 _BEGINS = re.compile(rf"{WRAPPED}(?:that[ ])?\Z")
 _SAYS = re.compile(  # what makes "true" a verdict rather than an ordinary word
     r"(?:\A|\b(?:is|are|was|be|as|it['\u2019]s|that['\u2019]s|so|thus|hence|therefore)|[.:,;\n])[\s*_\"`]*\Z",
@@ -70,78 +61,61 @@ _DOUBT = re.compile(  # before "true": it could be, or nothing says that it is
 _EITHER = re.compile(r"\b(?:neither|either)\b", re.IGNORECASE)
 _REASON = re.compile(r",?[ ](?:because|since|as)\b", re.IGNORECASE)
 _BACK = 150  # characters before a value that tell what it is
-_HASHED = re.compile(r"[*_`]*(?:yes|no|true|false)\b", re.IGNORECASE)
+HASHED = r"[*_`]*(?i:yes|no|true|false)\b"
 
 
-class _Said(NamedTuple):
-    """A value in a text, and where; ``None`` is one that is denied ("not yes")."""
-
-    value: str | None
-    span: Span
-
-
-def _find(text: str, place: Span, _asked: Asked) -> Span | None:
+def find(text: str, place: Span, _asked: Asked) -> Span | None:
     """Find the one value that a statement says."""
     reason = _REASON.search(text, *place)
     said = list(_values(text, place))
-    if reason and any(s.span.end <= reason.start() for s in said):
-        said = [s for s in said if s.span.end <= reason.start()]
-    if len({s.value for s in said}) != 1 or said[0].value is None or _EITHER.search(text, *place):
+    before = [(value, span) for value, span in said if reason and span.end <= reason.start()]
+    values = dict(before or said)
+    if len(values) != 1 or _EITHER.search(text, *place):
         return None
-    return said[-1].span
+    [(value, span)] = values.items()
+    return span if value else None
 
 
-def _last(text: str, place: Span, _asked: Asked) -> Span | None:
+def last(text: str, place: Span, _asked: Asked) -> Span | None:
     """Find the last verdict: a value alone where a sentence opens, or as in "the claim is true"."""
     for sentence in reversed(sentences(text, place)):
-        found = [s for s in _values(text, sentence) if _is_verdict(text, s.span)]
+        found = [said for said in _values(text, sentence) if _is_verdict(text, *said)]
         if found:
-            return found[-1].span if found[-1].value else None
+            value, span = found[-1]
+            return span if value else None
     return None
 
 
-def _values(text: str, place: Span) -> Iterator[_Said]:
-    for m in _VALUE.finditer(text, *place) if _WORD.search(text, *place) else ():
+def _values(text: str, place: Span) -> Iterator[tuple[str | None, Span]]:
+    """Every value that a place says, and where; ``None`` is one that is denied ("not yes")."""
+    for m in _VALUE.finditer(text, *place):
+        name, span = str(m.lastgroup), Span(*m.span())
         before = text[max(place.start, m.start() - _BACK) : m.start()]
-        name = str(m.lastgroup)
+        alone = _ALONE.match(text, m.end(), place.end) or _BEGINS.match(before)
         if name == "unknown":
-            yield _Said(UNKNOWN, Span(*m.span()))
+            yield UNKNOWN, span
             if _WHETHER.match(text, m.end(), place.end):
                 return  # what follows is what nobody can tell
-        elif name in ("yes", "no"):
-            if name == "yes" or _ALONE.match(text, m.end(), place.end) or _BEGINS.match(before):
-                yield _Said(None if m["not"] else name, Span(*m.span()))
-        elif name != "pair" and (m["not"] or _SAYS.search(before)) and not _DOUBT.search(before):
-            yield _Said(_turned(name, bool(m["not"])), Span(*m.span()))
+        elif name == "yes" or (name == "no" and alone):
+            yield None if m["not"] else name, span
+        elif name in _TRUTH and (m["not"] or _SAYS.search(before)) and not _DOUBT.search(before):
+            yield _TRUTH[name][bool(m["not"])], span
 
 
-def _turned(name: str, denied: bool) -> str:
-    return "yes" if (name == "true") != denied else "no"
-
-
-def _is_verdict(text: str, span: Span) -> bool:
+def _is_verdict(text: str, value: str | None, span: Span) -> bool:
     before = text[max(0, span.start - _BACK) : span.start]
     before += "is" * bool(_ISNT.match(text, span.start))
     if _VERDICT.search(before) and text[span.start : span.end].lower() not in ("yes", "no"):
         return True
-    alone = _ALONE.match(text, span.end) or _UNTOLD.match(text, span.start)
-    return bool(_OPENS.search(before) and alone)
+    return bool(_OPENS.search(before) and (value == UNKNOWN or _ALONE.match(text, span.end)))
 
 
-def _canonical(text: str, _asked: Asked) -> str | None:
+def canonical(text: str, _asked: Asked) -> str | None:
     """Spell a value that stands alone: ``yes``, ``no`` or ``UNKNOWN``."""
     found = _VALUE.fullmatch(text.strip(" \t\n\"'*."))
     if found is None:
         return None
-    name = str(found.lastgroup)
-    if name in ("true", "false"):
-        return _turned(name, bool(found["not"]))
-    return UNKNOWN if name == "unknown" else None if found["not"] else name
-
-
-KIND = Kind(
-    rules(Rule("last-yesno", anywhere, states=False, find=_last), hashed=_HASHED),
-    _find,
-    _canonical,
-    last=_last,
-)
+    name, denied = str(found.lastgroup), bool(found["not"])
+    if name in _TRUTH:
+        return _TRUTH[name][denied]
+    return UNKNOWN if name == "unknown" else None if denied else name

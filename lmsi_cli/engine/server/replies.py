@@ -20,7 +20,7 @@ import msgspec
 
 from lmsi_cli.answers import answer_end, next_turn
 from lmsi_cli.answers.places import in_box
-from lmsi_cli.answers.sentences import after_marker
+from lmsi_cli.answers.sentences import markers
 from lmsi_cli.engine.base import Generated, Request, Token, Wanted
 from lmsi_cli.engine.paths import RUN_ON, UTF8, Slot
 from lmsi_cli.records import StopReason
@@ -214,7 +214,7 @@ def _end_of(text: str, choice: Choice, trigger: str) -> tuple[StopReason, int | 
             return "next_question", at
     ended = choice.reason in ENDED
     if choice.reason not in ENDED + CUT_OFF:
-        ended = bool(after_marker(said, trigger) or in_box(said, trigger))
+        ended = bool(markers(said, trigger) or in_box(said, trigger))
     if not ended:
         return "length", None
     return "next_question" if choice.stop_reason == RUN_ON else "eos", None
