@@ -9,7 +9,7 @@ looks like there, and how it is spelled canonically.
 """
 
 from lmsi_cli.answers.choice import listed
-from lmsi_cli.answers.kinds import KINDS, Step, canonical, explain, extract
+from lmsi_cli.answers.kinds import KINDS, Extraction, Step, canonical, explain, extract
 from lmsi_cli.answers.places import TRIGGER, Asked
 from lmsi_cli.answers.sentences import answer_end, before_run_on, next_turn
 
@@ -17,6 +17,7 @@ __all__ = [
     "KINDS",
     "TRIGGER",
     "Asked",
+    "Extraction",
     "Step",
     "answer_end",
     "before_run_on",
