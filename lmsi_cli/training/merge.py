@@ -19,6 +19,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from unicodedata import is_normalized
 
+import numpy as np
+from numpy.typing import NDArray
+
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.splits import readers, tensors
 from lmsi_cli.training.adapter import with_adapter
@@ -26,8 +29,6 @@ from lmsi_cli.training.header import read_meta
 from lmsi_cli.training.load import numbers, quiet
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
     from torch import nn
 
 ALPHA = "adapter.lora.alpha"
@@ -98,7 +99,6 @@ def merge(base: Path, lora: Lora, out: Path, scale: float, wide: bool = False) -
     dequantised, or a sum does not fit F16.
     """
     import gguf
-    import numpy as np
 
     parts = readers(base, whole=True)
     reader, whole = parts[0], [t for part in parts for t in part.tensors]
@@ -149,13 +149,11 @@ def _copy_metadata(reader: Any, writer: Any) -> None:  # noqa: ANN401 - untyped 
 
 
 def _float(tensor: Any, wide: bool) -> Any:  # noqa: ANN401 - untyped library
-    import numpy as np
 
     return np.float32 if wide or tensor.tensor_type.name in WIDE else np.float16
 
 
 def _weights(whole: list[Any], lora: Lora, scale: float, wide: bool) -> Iterator[NDArray[Any]]:
-    import numpy as np
 
     for tensor in whole:
         if tensor.name not in lora.pairs:
@@ -170,13 +168,6 @@ def _weights(whole: list[Any], lora: Lora, scale: float, wide: bool) -> Iterator
         yield data
 
 
-class Tokenizer(NamedTuple):
-    """Whether the folder has a tokenizer, and how it compares or why it is missing."""
-
-    written: bool
-    note: str
-
-
 def save_merged(gguf: Path, adapter_dir: Path, out: Path, kind: str) -> None:
     """Write the merged model's weights, as ``kind`` F16, BF16 or F32, and its configuration.
 
@@ -185,7 +176,7 @@ def save_merged(gguf: Path, adapter_dir: Path, out: Path, kind: str) -> None:
     """
     import torch
 
-    merged = with_adapter(gguf, adapter_dir, "fp32").merge_and_unload()  # type: ignore[operator]
+    merged = with_adapter(gguf, adapter_dir).merge_and_unload()  # type: ignore[operator]
     dtype = getattr(torch, DTYPES[kind])
     with torch.no_grad():
         merged = merged.to(dtype)
@@ -205,7 +196,6 @@ def _scale_positions(config: Any, gguf: Path) -> None:  # noqa: ANN401 - transfo
     turns to ``high_freq_factor``. The factors fix only ratios of the turns and that context, so
     the low one is set to 1, as in all such models. LmsiError: the factors follow another rule.
     """
-    import numpy as np
     from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
     factors = read_meta(gguf).rope_factors
@@ -246,16 +236,16 @@ def load_merged(folder: Path) -> nn.Module:
 
 def save_tokenizer(
     gguf: Path, out: Path, texts: Sequence[str], encode: Callable[[str], list[int]]
-) -> Tokenizer:
+) -> tuple[bool, str]:
     """Write the file's tokenizer for ``transformers``, unless it would give other ids.
 
     ``encode`` is the GGUF's own, through llama.cpp; both are compared on ``TEXTS`` and ``texts``.
+    Returns whether it is written, and how it compares or why it is missing.
     """
     from transformers import AutoTokenizer
 
     # transformers composes characters where the original tokenizer does; llama.cpp never does
     asked = [t for t in (*TEXTS, *texts) if is_normalized("NFC", t)]
-    wrong: list[str] | None = None
     try:
         with quiet():
             made = AutoTokenizer.from_pretrained(
@@ -267,11 +257,9 @@ def save_tokenizer(
         note = f"transformers cannot make one of this file ({type(e).__name__})"
     else:
         wrong = [t for t in asked if list(read(t)["input_ids"]) != encode(t)]
-        note = f"the same ids as llama.cpp's on {len(asked)} texts"
-        if wrong:
-            note = f"transformers' own gives other ids, as for {wrong[0][:40]!r}"
-    written = wrong == []
-    if not written:
-        for name in TOKENIZER:
-            (out / name).unlink(missing_ok=True)
-    return Tokenizer(written, note)
+        if not wrong:
+            return True, f"the same ids as llama.cpp's on {len(asked)} texts"
+        note = f"transformers' own gives other ids, as for {wrong[0][:40]!r}"
+    for name in TOKENIZER:
+        (out / name).unlink(missing_ok=True)
+    return False, note

@@ -4,17 +4,17 @@ import pytest
 from builders import example
 from toys import CODEC, gradient, moved
 
+from lmsi_cli.config import TrainConfig
 from lmsi_cli.training import attention
 from lmsi_cli.training.attention import NAME, Piece, install, supports
 from lmsi_cli.training.data import (
-    Part,
     Row,
     TokenExample,
     pack,
     tokenize,
 )
 from lmsi_cli.training.loop import speed_up
-from lmsi_cli.training.losses import accumulate, row_loss
+from lmsi_cli.training.losses import accumulate, token_losses
 
 
 def pair(prompt, completion, kind="cot-zero"):
@@ -50,7 +50,7 @@ def test_a_row_holds_the_prefix_once():
             pieces=[Piece(2, None), Piece(2, 0), Piece(2, 0)],
             keep=[2, 4],
             labels=[8, 4],
-            parts=[Part(1), Part(1)],
+            parts=[(1, 1.0), (1, 1.0)],
         )
     ]
 
@@ -72,7 +72,7 @@ def test_packed_and_unpacked_agree_in_loss_and_gradient(tiny, examples, monkeypa
 
     def run(rows):
         model.zero_grad()
-        losses = [row_loss(model, row, "fp32") for row in rows]
+        losses = [token_losses(model, row, "fp32").sum() for row in rows]
         sum(losses).backward()
         return sum(losses).item(), gradient(model)
 
@@ -86,7 +86,7 @@ def test_packed_and_unpacked_agree_in_loss_and_gradient(tiny, examples, monkeypa
 
 def test_a_packed_row_is_refused_without_its_attention(tiny, examples):
     with pytest.raises(ValueError, match=NAME):
-        row_loss(tiny(), pack(examples)[0], "fp32")
+        token_losses(tiny(), pack(examples)[0], "fp32")
 
 
 class Shape:
@@ -99,8 +99,8 @@ class Shape:
     [
         (Shape(model_type="llama"), True),
         (Shape(model_type="qwen2", layer_types=["full_attention"] * 2, sliding_window=None), True),
-        (Shape(model_type="mistral", sliding_window=4096), True),
-        (Shape(model_type="mistral", sliding_window=100), False),
+        (Shape(model_type="phi3", sliding_window=4096), True),
+        (Shape(model_type="phi3", sliding_window=100), False),
         (Shape(model_type="qwen3", layer_types=["full_attention", "sliding_attention"]), False),
         (Shape(model_type="gemma2"), False),
         (Shape(), False),
@@ -142,6 +142,8 @@ def test_every_token_counts_the_same_however_packed(tiny, examples, limit, by_ha
     install(model)
     if by_hand:
         assert speed_up(model, "fp32", limit)
-    figures = accumulate(model, examples, limit, "fp32", tokens_of(examples))
-    assert figures.loss == pytest.approx(wanted.item(), rel=1e-5)
+    figures = accumulate(
+        model, examples, TrainConfig(row_tokens=limit), "fp32", tokens_of(examples)
+    )
+    assert figures["loss"] == pytest.approx(wanted.item(), rel=1e-5)
     assert (gradient(model) - theirs).norm() < 2e-5 * theirs.norm()

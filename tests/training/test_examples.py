@@ -65,9 +65,10 @@ def many(questions):
 )
 def test_questions_are_set_apart_whole(questions, share, held):
     parts = split(many(questions), share)
+    train, held_out = parts
     sides = [{e.question_id for e in side} for side in parts]
     assert len(sides[1]) == held and not sides[0] & sides[1]
-    assert len(parts.held) == 3 * held and len(parts.train) == 3 * (questions - held)
+    assert len(held_out) == 3 * held and len(train) == 3 * (questions - held)
 
 
 def test_one_example_per_question_of_either_format():

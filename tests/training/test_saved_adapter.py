@@ -15,7 +15,7 @@ from lmsi_cli.training.adapter import (
     save_adapter,
 )
 from lmsi_cli.training.loop import fit
-from lmsi_cli.training.losses import row_loss
+from lmsi_cli.training.losses import token_losses
 
 
 def saved(model, folder):
@@ -29,7 +29,7 @@ def saved(model, folder):
 def loss_of(model, examples):
     """Over all examples as one batch, as the first step takes it."""
     rows = data.pack(examples, 1536)
-    total = sum(float(row_loss(model, row, "fp32").detach()) for row in rows)
+    total = sum(float(token_losses(model, row, "fp32").sum().detach()) for row in rows)
     return total / sum(len(row.labels) for row in rows)
 
 

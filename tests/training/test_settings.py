@@ -13,6 +13,7 @@ from lmsi_cli.errors import LmsiError
 from lmsi_cli.settings import resolve
 from lmsi_cli.training import adapter, load, trainer
 from lmsi_cli.training.adapter import add_lora, choose, trainable, with_adapter
+from lmsi_cli.training.data import MAX_ROW_TOKENS
 from lmsi_cli.training.header import read_meta
 from lmsi_cli.training.loop import learning_rate
 from lmsi_cli.training.merge import read_lora
@@ -80,7 +81,7 @@ def test_rate_and_rows_are_chosen_by_size_where_none_are_given(gguf, monkeypatch
         assert suited(TrainConfig(**more), meta, pairs).loss == loss
     given = TrainConfig(loss="sft", lr=0.5)
     assert suited(given, meta) == given
-    few, many = trainer.LARGE_ROWS, trainer.ROWS
+    few, many = trainer.LARGE_ROWS, MAX_ROW_TOKENS
     assert (rows_of(given, meta, "cpu"), rows_of(given, meta, "cuda")) == (few, many)
     monkeypatch.setattr(trainer, "LARGE", meta.parameters + 1)
     assert rows_of(given, meta, "cpu") == many
@@ -97,19 +98,19 @@ def test_layers_are_counted_from_the_last(tiny, layers, blocks):
 
 def test_more_layers_than_there_are_is_refused(tiny):
     model = tiny().get_base_model()
-    assert choose(model, layers=2).blocks == [0, 1]
+    assert choose(model, TrainConfig(rank=4, layers=2))[1]["layers_to_transform"] == [0, 1]
     with pytest.raises(LmsiError, match="--layers 3: this model has 2 layers") as e:
-        choose(model, layers=3)
+        choose(model, TrainConfig(rank=4, layers=3))
     assert "up to 2" in e.value.hint
 
 
 def test_a_rank_above_that_of_a_matrix_is_refused_before_weights_are_read(tmp_path):
     gguf = write_gguf(tmp_path / "x.gguf", "llama", random_llama())
-    assert adapter.preflight(gguf, rank=32)
+    assert adapter.preflight(gguf, TrainConfig(rank=32))
     with pytest.raises(LmsiError, match=r"--rank 33 is more than .*k_proj' \(32 x 64\) itself has"):
-        adapter.preflight(gguf, rank=33)
-    assert adapter.preflight(gguf, "mlp", rank=33)
-    assert len(adapter.preflight(gguf, "mlp", 1)) == 3
+        adapter.preflight(gguf, TrainConfig(rank=33))
+    assert adapter.preflight(gguf, TrainConfig(target="mlp", rank=33))
+    assert len(adapter.preflight(gguf, TrainConfig(target="mlp", layers=1))) == 3
 
 
 @pytest.mark.parametrize(
@@ -129,11 +130,11 @@ def job(examples, out, **config):
 
 
 def test_a_run_goes_on_with_other_rows_and_on_another_device(examples, tmp_path):
-    name = job(examples, tmp_path).name
+    name = job(examples, tmp_path).header.fingerprint
     other = {"checkpoint_every": 5, "row_tokens": 99, "device": "cuda"}
     assert set(other) <= set(SPEED_ONLY)
-    assert job(examples, tmp_path, **other).name == name
-    assert job(examples, tmp_path, schedule="linear").name != name
+    assert job(examples, tmp_path, **other).header.fingerprint == name
+    assert job(examples, tmp_path, schedule="linear").header.fingerprint != name
 
 
 @pytest.mark.model
@@ -151,7 +152,7 @@ def test_llama_cpp_runs_rslora_over_the_last_layers(gguf, tmp_path):
     told = msgspec.json.decode((tmp_path / "right" / adapter.CONFIG).read_bytes())
     assert told["use_rslora"] and told["layers_to_transform"] == [5, 6, 7]
     assert read_lora(right).alpha == told["lora_alpha"] * 2  # the root of the rank
-    assert adapter.preflight(gguf, "attn", 3) == names_in(right)
+    assert adapter.preflight(gguf, config) == names_in(right)
     with opened(gguf, right) as llama:
         ids = [llama.encode(p) for p in PROMPTS]
         proof = proven(torch_logits(model, "fp32"), llama, ids)
@@ -169,4 +170,4 @@ def names_in(adapter):
 
 
 def reloaded(gguf, folder):
-    return torch_logits(with_adapter(gguf, folder, "fp32"), "fp32")
+    return torch_logits(with_adapter(gguf, folder), "fp32")
