@@ -81,12 +81,7 @@ class TokenExample(NamedTuple):
 
 def single(examples: Iterable[TokenExample]) -> list[TokenExample]:
     """Each completion as an example of its own, those of a pair one after the other."""
-    found = []
-    for e in examples:
-        sides = ("",) if e.rejected is None else (", chosen", ", rejected")
-        for ids, side in zip(e.completions, sides, strict=True):
-            found.append(e._replace(completion=ids, rejected=None, name=e.name + side))
-    return found
+    return [e._replace(completion=ids, rejected=None) for e in examples for ids in e.completions]
 
 
 class Row(NamedTuple):

@@ -30,6 +30,7 @@ from lmsi_cli.training.header import ROPE, GgufMeta, read_meta, untrainable
 
 if TYPE_CHECKING:
     import torch
+    from gguf import ReaderTensor
     from torch import nn
 
 Dtype = Literal["bf16", "fp32"]
@@ -43,7 +44,6 @@ def skeleton(gguf: Path) -> nn.Module:
     from transformers import AutoModelForCausalLM
 
     meta = read_meta(gguf)
-    family(meta)
     try:
         with quiet(), init_empty_weights(include_buffers=False):
             model = AutoModelForCausalLM.from_config(configuration(meta))
@@ -231,9 +231,7 @@ def _target(model: nn.Module, parameter: str, half: int | None) -> torch.Tensor:
 
 
 def _slabs(
-    tensor: Any,  # noqa: ANN401 - untyped
-    shape: Sequence[int],
-    meta: GgufMeta,
+    tensor: ReaderTensor, shape: Sequence[int], meta: GgufMeta
 ) -> Iterator[tuple[Any, torch.Tensor]]:
     """Dequantise a tensor of the file piece by piece; ``shape`` is that of the part it fills.
 
@@ -258,7 +256,7 @@ def _slabs(
         yield where, torch.from_numpy(numbers(tensor, tensor.data[start : start + step]))
 
 
-def numbers(tensor: Any, data: NDArray[Any]) -> NDArray[np.float32]:  # noqa: ANN401 - untyped
+def numbers(tensor: ReaderTensor, data: NDArray[Any]) -> NDArray[np.float32]:
     """Dequantise rows of a tensor; LmsiError: gguf cannot, or a number is infinite or NaN."""
     from gguf import dequantize
 

@@ -110,7 +110,6 @@ def fit(model: nn.Module, training: TrainingRun, progress: Progress) -> Outcome:
     written; or the folder holds another unfinished run. KeyboardInterrupt is passed on after a
     checkpoint is written.
     """
-    training.out.mkdir(parents=True, exist_ok=True)
     run = _Run(model, training, progress)
     model.train()
     try:

@@ -100,24 +100,23 @@ def merge(base: Path, lora: Lora, out: Path, scale: float, wide: bool = False) -
     """
     import gguf
 
-    parts = readers(base, whole=True)
+    parts, meta = readers(base, whole=True), read_meta(base)
     reader, whole = parts[0], [t for part in parts for t in part.tensors]
-    shapes = {t.name: tuple(int(n) for n in reversed(t.shape)) for t in whole}
     for name, (a, b) in lora.pairs.items():
-        if shapes.get(name) != (b.shape[0], a.shape[1]):
+        if meta.shapes.get(name) != (b.shape[0], a.shape[1]):
             raise LmsiError(
                 f"{base}: the adapter's '{name}' of {b.shape[0]} x {a.shape[1]} has no counterpart",
                 hint="an adapter fits only the base it was trained on",
             )
     types = gguf.GGMLQuantizationType
-    writer = gguf.GGUFWriter(out, read_meta(base).architecture, endianess=reader.endianess)
+    writer = gguf.GGUFWriter(out, meta.architecture, endianess=reader.endianess)
     try:
         _copy_metadata(reader, writer)
         writer.data_alignment = reader.alignment
         for t in whole:
             shape, kind, size, number = t.data.shape, t.data.dtype, t.data.nbytes, t.tensor_type
             if t.name in lora.pairs:
-                shape, kind = shapes[t.name], np.dtype(_float(t, wide))
+                shape, kind = meta.shapes[t.name], np.dtype(_float(t, wide))
                 size = int(np.prod(shape)) * kind.itemsize
                 number = types.F32 if kind == np.float32 else types.F16
             writer.add_tensor_info(t.name, shape, kind, size, number)
@@ -149,12 +148,10 @@ def _copy_metadata(reader: Any, writer: Any) -> None:  # noqa: ANN401 - untyped 
 
 
 def _float(tensor: Any, wide: bool) -> Any:  # noqa: ANN401 - untyped library
-
     return np.float32 if wide or tensor.tensor_type.name in WIDE else np.float16
 
 
 def _weights(whole: list[Any], lora: Lora, scale: float, wide: bool) -> Iterator[NDArray[Any]]:
-
     for tensor in whole:
         if tensor.name not in lora.pairs:
             yield tensor.data

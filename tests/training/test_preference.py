@@ -133,4 +133,4 @@ def test_pairs_become_ids_and_a_pair_with_one_long_side_is_left_out():
     assert dropped == 1
     assert (pair.prompt, pair.weight, pair.heads) == ([1, 97, 98], 0.5, [(1, 97)])
     assert (pair.completion, pair.rejected) == ([99, 2], [100, 101, 2])
-    assert [e.name for e in single(both)] == ["q1 (cot-zero), chosen", "q1 (cot-zero), rejected"]
+    assert [e.completion for e in single(both)] == [pair.completion, pair.rejected]
