@@ -129,7 +129,6 @@ def attend(
 
 def _one(query: Tensor, key: Tensor, value: Tensor, scale: float | None) -> Tensor:
     """Attend from a piece, (1, heads, L, size), to P tokens before it and to itself."""
-    import torch
     from torch.nn.functional import scaled_dot_product_attention as sdpa
     from transformers.integrations.sdpa_attention import repeat_kv
 
@@ -140,8 +139,7 @@ def _one(query: Tensor, key: Tensor, value: Tensor, scale: float | None) -> Tens
     small = tail * keys <= SMALL
     mask: Tensor | None = None
     if small or tail < keys:  # to add to the scores, (L, P + L): own keys only up to oneself
-        mask = torch.full((tail, keys), float("-inf"), dtype=query.dtype, device=query.device)
-        mask.triu_(diagonal=keys - tail + 1)
+        mask = query.new_full((tail, keys), float("-inf")).triu_(diagonal=keys - tail + 1)
     if small:
         return Attention.apply(query, key, value, mask, factor)  # type: ignore[no-any-return, no-untyped-call]
     groups = query.shape[1] // key.shape[1]

@@ -93,8 +93,6 @@ def load(
     Returns the number of finished steps and the best adapter so far. LmsiError: the checkpoint is
     another run's, whose hours of work must not be lost to a typing mistake.
     """
-    import torch
-
     try:
         with safe_open(folder / NAME, framework="pt") as f:
             header = msgspec.json.decode(f.metadata()["header"], type=Header)
@@ -110,7 +108,7 @@ def load(
     for name, p in parameters.items():
         if f"{MOMENTS[0]}/{name}" in tensors:
             optimizer.state[p] = {
-                "step": torch.tensor(float(header.step), device=p.device),
+                "step": p.new_tensor(float(header.step)),
                 **{moment: tensors[f"{moment}/{name}"].to(p.device) for moment in MOMENTS},
             }
     best = {k.removeprefix("best/"): t for k, t in tensors.items() if k.startswith("best/")}
@@ -119,8 +117,5 @@ def load(
 
 def fill(parameters: Parameters, weights: Tensors) -> None:
     """Copy weights into an adapter, by parameter name."""
-    import torch
-
-    with torch.no_grad():
-        for name, p in parameters.items():
-            p.copy_(weights[name])
+    for name, p in parameters.items():
+        p.data.copy_(weights[name])

@@ -136,13 +136,11 @@ def sizes(layer: nn.Module) -> tuple[int, int]:
 
 def _scale_rope(model: nn.Module, factors: NDArray[np.float32]) -> None:
     """Divide the rotary frequencies by the file's factors, which ``configuration`` leaves out."""
-    import torch
-
     found = 0
     for part in model.modules():
         frequencies = getattr(part, "inv_freq", None)
-        if isinstance(frequencies, torch.Tensor) and frequencies.shape == factors.shape:
-            frequencies.div_(torch.from_numpy(factors))
+        if frequencies is not None and frequencies.shape == factors.shape:
+            frequencies.div_(frequencies.new_tensor(factors))
             found += 1
     if not found:
         raise untrainable(
