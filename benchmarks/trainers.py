@@ -75,7 +75,7 @@ def lmsi(job: Job) -> Measurement:
     from lmsi_cli.training.trainer import train
 
     with tempfile.TemporaryDirectory() as out, _codec(job) as codec:
-        done = train(job.examples, Path(job.gguf), job.config, Path(out), codec, Silent())
+        summary, _ = train(job.examples, Path(job.gguf), job.config, Path(out), codec, Silent())
         lines = list(read_records(Path(out) / LOG, LogLine))[WARM:]
     return Measurement(
         trainer="lmsi",
@@ -85,7 +85,7 @@ def lmsi(job: Job) -> Measurement:
         computed_tokens=sum(line.tokens for line in lines),
         losses=[line.loss for line in lines],
         peak_bytes=_peak(),
-        detail={"dtype": done.summary.dtype},
+        detail={"dtype": summary.dtype},
     )
 
 
@@ -200,7 +200,7 @@ def _steps(job: Job) -> list[list[data.TokenExample]]:
 def _targets(job: Job) -> list[str]:
     from lmsi_cli.training.adapter import choose
 
-    return choose(load.skeleton(Path(job.gguf)), job.config.target).targets
+    return choose(load.skeleton(Path(job.gguf)), job.config)[1]["target_modules"]
 
 
 def _tokenizer() -> Any:  # noqa: ANN401

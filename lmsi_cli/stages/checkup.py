@@ -41,7 +41,7 @@ def trained_on(folder: RunDir, val_share: float) -> frozenset[str]:
     file = trained_file(folder)
     kind: Any = Preference if file == folder.pairs else TrainExample
     examples = list(read_records(file, kind)) if file else []
-    return frozenset(e.question_id for e in split(examples, val_share).train)
+    return frozenset(e.question_id for e in split(examples, val_share)[0])
 
 
 def leave_out(folder: RunDir, probe: Sequence[Question], several: bool) -> int:

@@ -164,7 +164,7 @@ class _Exporter:
     def adapter(self) -> dict[str, float]:
         """Write the adapter alone, checked in PEFT and in llama.cpp."""
         # read in place, so that an error names that file and not a copy that is deleted
-        adapter = with_adapter(self.model, self.run.adapter, "fp32")
+        adapter = with_adapter(self.model, self.run.adapter)
         for file in (self.run.adapter / CONFIG, self.run.adapter / WEIGHTS, self.run.adapter_gguf):
             shutil.copyfile(file, self.folder / file.name)
         name_base(self.folder, self.base_name or self.model.name)
@@ -203,15 +203,15 @@ class _Exporter:
         merging.save_merged(self.model, self.run.adapter, self.folder, self.kind)
         texts = [q.question for q in read_records(self.run.questions, Question)][:200]
         with vocabulary(self.model) as words:
-            tokenizer = merging.save_tokenizer(self.model, self.folder, texts, words.encode)
+            written, note = merging.save_tokenizer(self.model, self.folder, texts, words.encode)
         self.progress.say("checking: the folder against llama.cpp")
         self._reference()
         made = torch_logits(merging.load_merged(self.folder), "fp32")(self.prompts, True)
         noise = finished(self.run).proof.base_gap  # of the base, from the proof after training
         apart = gap(made, self.wanted)
-        remark = f"Tokenizer: {tokenizer.note}."
-        if not tokenizer.written:
-            remark = f"No tokenizer is in this folder: {tokenizer.note}. Take the original model's."
+        remark = f"Tokenizer: {note}."
+        if not written:
+            remark = f"No tokenizer is in this folder: {note}. Take the original model's."
         self.remarks.append(remark)
         self.use = "transformers: `AutoModelForCausalLM.from_pretrained(folder)`."
         return agree("the merged folder", "PyTorch from llama.cpp", self.moved, apart, noise)

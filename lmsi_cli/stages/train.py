@@ -35,8 +35,8 @@ from lmsi_cli.training import adapter, examples, processes
 from lmsi_cli.training.data import Codec, Example
 from lmsi_cli.training.devices import check_packages, pick
 from lmsi_cli.training.header import read_meta
-from lmsi_cli.training.trainer import Trained, TrainSummary, suited, train
-from lmsi_cli.training.verify import AdapterProof, Sides, Witness, verify
+from lmsi_cli.training.trainer import TrainSummary, suited, train
+from lmsi_cli.training.verify import AdapterProof, LogitsFn, Sides, Witness, verify
 
 HELD_OUT = 8  # prompts for the proof
 
@@ -85,26 +85,27 @@ def train_run(
         codec = _codec(words, task)
         prompts = _unseen(run, model, task, found, codec)
         with LlamaEngine(model, ORIGINAL) as engine:  # before PyTorch takes the memory
-            seen = Witness(prompts, engine.last_logits(prompts))
-        trained = train(found, model, config, run.adapter, codec, progress, seen)
+            seen = prompts, engine.last_logits(prompts)
+        summary, logits = train(found, model, config, run.adapter, codec, progress, seen)
     mark.check()
     adapter.to_gguf(run.adapter, model, run.unproven_gguf)
     progress.say("proving the adapter: PyTorch against llama.cpp")
-    proof = _proof(run, model, trained, seen)
+    proof = _proof(run, model, logits, seen)
     run.unproven_gguf.replace(run.adapter_gguf)
-    result = TrainResult(summary=trained.summary, proof=proof)
+    result = TrainResult(summary=summary, proof=proof)
     run.save_settings("train", {**origin, "adapter_sha256": sha256_file(run.adapter_gguf)})
     write_struct(run.adapter_origin, {**origin, "result": result}, sort=True)
     run.checkpoint.unlink(missing_ok=True)
     return result
 
 
-def _proof(run: RunDir, model: Path, trained: Trained, seen: Witness) -> AdapterProof:
+def _proof(run: RunDir, model: Path, logits: LogitsFn, seen: Witness) -> AdapterProof:
     """Prove that llama.cpp and PyTorch agree; LmsiError as ``verify``, with the adapter's file."""
+    prompts, plain = seen
     with LlamaEngine(model, ORIGINAL) as engine:
         engine.use_adapter(str(run.unproven_gguf))
-        llama = Sides(seen.logits, engine.last_logits(seen.prompts))
-    ours = Sides(trained.logits(seen.prompts, False), trained.logits(seen.prompts, True))
+        llama = Sides(plain, engine.last_logits(prompts))
+    ours = Sides(logits(prompts, False), logits(prompts, True))
     try:
         return verify(ours, llama)
     except LmsiError as e:
@@ -147,7 +148,7 @@ def _apart(work: Callable[..., Any], *given: object, progress: Progress, name: s
 
 
 def _check_training(model: Path, config: TrainConfig, progress: Progress) -> None:
-    adapter.preflight(model, config.target, config.layers, config.rank)
+    adapter.preflight(model, config)
     pick(config.device)
     adapter.check_start(config, sha256_file(model) if config.init else "")
 

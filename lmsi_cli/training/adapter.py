@@ -14,8 +14,14 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
 
 from lmsi_cli.atomic import unfinished, write_atomic, write_error
 from lmsi_cli.config import TrainConfig
@@ -23,84 +29,68 @@ from lmsi_cli.errors import LmsiError
 from lmsi_cli.jsonl import read_object
 from lmsi_cli.resume import check_base
 from lmsi_cli.run_folder import ORIGIN, sha256_file
+from lmsi_cli.training import checkpoint, load
 from lmsi_cli.training.architectures import order
-from lmsi_cli.training.header import GgufMeta, read_meta
-from lmsi_cli.training.load import Dtype, block_linears, load_base, namer, quiet, sizes, skeleton
+from lmsi_cli.training.header import GgufMeta, read_meta, untrainable
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
     from torch import nn
 
-    Pair = tuple[NDArray[np.float32], NDArray[np.float32]]
-
+Matrix = NDArray[np.float32]
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
-GROUPS = ("all", "attn", "mlp")
 ANEW = "bring the file back, or train again: lmsi train RUN --overwrite"
 
 
-class Chosen(NamedTuple):
-    """The linear layers that an adapter acts on, by full name, and PEFT's settings for them.
-
-    ``targets`` are the layers' short names, sorted; ``blocks`` the block numbers, None for all;
-    ``pattern`` the name of the list that holds the blocks.
-    """
-
-    layers: dict[str, nn.Module]
-    targets: list[str]
-    blocks: list[int] | None
-    pattern: str
-
-
-def choose(
-    model: nn.Module, target: str = "all", layers: int | str = "all", rank: int = 1
-) -> Chosen:
+def choose(model: nn.Module, config: TrainConfig) -> tuple[dict[str, nn.Module], dict[str, Any]]:
     """Choose the layers that get an adapter; the model's weights may be on the meta device.
 
-    ``target`` is all (every linear layer in the blocks, not the output head), attn, mlp, or short
-    names separated by commas; ``layers`` is ``all`` or a number of blocks, counted from the last.
+    ``config.target`` is all (every linear layer in the blocks, not the output head), attn, mlp, or
+    short names separated by commas; ``config.layers`` is ``all`` or a number, from the last block.
+    Returns the layers by their full names, and PEFT's settings for them.
 
-    LmsiError: the model has no linear layers, none with such a name, or fewer blocks; or ``rank``
+    LmsiError: the model has no linear layers, none with such a name, or fewer blocks; or the rank
     exceeds the smaller side of a matrix.
     """
-    linears = block_linears(model)
+    linears = load.block_linears(model)
     if not linears:
-        raise LmsiError(
-            "training is not possible: this model has no linear layers to adapt;"
-            " sampling and voting work"
-        )
-    targets = _targets(linears, target)
-    steps = {name: name.split(".") for name in linears}
-    places = {name: next(i for i, x in enumerate(s) if x.isdigit()) for name, s in steps.items()}
-    numbers = {name: int(steps[name][place]) for name, place in places.items()}
-    count, first = 1 + max(numbers.values()), 0
-    if layers != "all":
-        first = count - int(layers)
-        if first < 0:
+        raise untrainable("this model has no linear layers to adapt")
+    targets = _targets(linears, config.target)
+    # the list of blocks, as transformers names it, and the number in it
+    steps = {name: re.findall(r"(\w+)\.(\d+)\.", name)[0] for name in linears}
+    numbers = {name: int(number) for name, (_, number) in steps.items()}
+    count = 1 + max(numbers.values())
+    blocks = None
+    if isinstance(config.layers, int):
+        if config.layers > count:
             hint = f"use all, or a number up to {count}"
-            raise LmsiError(f"--layers {layers}: this model has {count} layers", hint)
+            raise LmsiError(f"--layers {config.layers}: this model has {count} layers", hint)
+        blocks = list(range(count - config.layers, count))
     ends = tuple(f".{leaf}" for leaf in targets)
-    found = {n: x for n, x in linears.items() if n.endswith(ends) and numbers[n] >= first}
+    chosen = range(count) if blocks is None else blocks
+    found = {n: x for n, x in linears.items() if n.endswith(ends) and numbers[n] in chosen}
     for name, layer in found.items():
-        if rank > min(sizes(layer)):
-            shape = " x ".join(map(str, sizes(layer)))
-            hint = "8 to 64 is usual; --set target leaves layers out"
-            raise LmsiError(f"--rank {rank} is more than layer '{name}' ({shape}) itself has", hint)
-    some = next(iter(linears))
-    blocks = None if layers == "all" else list(range(first, count))
-    return Chosen(found, targets, blocks, steps[some][places[some] - 1])
+        if config.rank > min(load.sizes(layer)):
+            shape = " x ".join(map(str, load.sizes(layer)))
+            message = f"--rank {config.rank} is more than layer '{name}' ({shape}) itself has"
+            raise LmsiError(message, "8 to 64 is usual; --set target leaves layers out")
+    # Without the list's name PEFT would count experts as blocks.
+    pattern = next(iter(steps.values()))[0] if blocks else None
+    return found, {
+        "target_modules": targets,
+        "layers_to_transform": blocks,
+        "layers_pattern": pattern,
+    }
 
 
-def _targets(linears: dict[str, nn.Module], target: str) -> list[str]:
+def _targets(linears: Iterable[str], target: str) -> list[str]:
     """The short names that ``target`` means; shared ones (GPT-2's c_proj) with their parent's."""
-    homes: dict[str, dict[str, str]] = {}
-    for name in linears:
-        home, leaf = name.split(".")[-2:]
-        homes.setdefault(leaf, {})[f"{home}.{leaf}"] = name
-    owners: dict[str, str] = {}  # a layer's short name, and one of its full names
-    for leaf, places in homes.items():
-        owners |= {leaf: next(iter(places.values()))} if len(places) == 1 else places
-    if target in GROUPS:
+    homes = {tuple(name.split(".")[-2:]): name for name in linears}
+    shared = Counter(leaf for _, leaf in homes)
+    owners = {  # a layer's short name, and one of its full names
+        leaf if shared[leaf] == 1 else f"{home}.{leaf}": name
+        for (home, leaf), name in homes.items()
+    }
+    if target in ("all", "attn", "mlp"):
         wanted = [
             leaf
             for leaf, name in owners.items()
@@ -125,25 +115,21 @@ def add_lora(model: nn.Module, config: TrainConfig, base_name: str) -> nn.Module
     import peft
     import torch
 
-    chosen = choose(model, config.target, config.layers)
+    _, chosen = choose(model, config)
     settings = peft.LoraConfig(
         r=config.rank,
         lora_alpha=config.alpha,
         lora_dropout=config.dropout,
         use_rslora=config.rslora,
-        bias="none",
-        target_modules=chosen.targets,
         task_type="CAUSAL_LM",
         base_model_name_or_path=base_name,
-        layers_to_transform=chosen.blocks,
-        # Without the pattern PEFT would count experts as blocks.
-        layers_pattern=chosen.pattern if chosen.blocks else None,
+        **chosen,
     )
     # Otherwise PEFT records the folder on this machine, which is of no use elsewhere.
     model.name_or_path = base_name  # type: ignore[assignment]
     torch.manual_seed(config.seed)
-    with quiet():
-        return cast("nn.Module", peft.get_peft_model(model, settings, autocast_adapter_dtype=True))
+    with load.quiet():
+        return cast("nn.Module", peft.get_peft_model(model, settings))
 
 
 def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
@@ -151,21 +137,19 @@ def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
     return {name: p for name, p in model.named_parameters() if p.requires_grad}
 
 
-def preflight(
-    gguf: Path, target: str = "all", layers: int | str = "all", rank: int = 1
-) -> list[str]:
+def preflight(gguf: Path, config: TrainConfig) -> list[str]:
     """The names of the base's tensors that an adapter with these settings acts on, sorted.
 
     LmsiError, before training: transformers cannot load the file, a layer has no counterpart in it
     (llama.cpp could not load its adapter), or as ``choose``.
     """
     meta = read_meta(gguf)
-    found = choose(skeleton(gguf), target, layers, rank).layers
-    return sorted(_tensor_name(name, sizes(layer), meta) for name, layer in found.items())
+    found, _ = choose(load.skeleton(gguf), config)
+    return sorted(_tensor_name(name, load.sizes(layer), meta) for name, layer in found.items())
 
 
 def _tensor_name(layer: str, shape: tuple[object, ...], meta: GgufMeta) -> str:
-    found = namer(meta)(layer)
+    found = load.name_in_file(layer, meta)
     name = f"{found}.weight"
     if not found or meta.shapes.get(name) != shape:
         raise LmsiError(
@@ -213,9 +197,9 @@ def to_gguf(adapter_dir: Path, gguf_base: Path, out_file: Path) -> None:
         raise write_error(out_file, e) from e
 
 
-def _pairs(tensors: dict[str, NDArray[np.float32]]) -> dict[str, Pair]:
+def _pairs(tensors: dict[str, Matrix]) -> dict[str, tuple[Matrix, Matrix]]:
     """Pair A (rank, in) with B (out, rank) for each layer, as float32."""
-    halves: dict[str, dict[str, NDArray[np.float32]]] = {}
+    halves: dict[str, dict[str, Matrix]] = {}
     for key, tensor in tensors.items():
         match = re.fullmatch(r"base_model\.model\.(.+)\.lora_([AB])\.weight", key)
         if match is None:
@@ -261,8 +245,6 @@ def check_files(folder: Path) -> dict[str, Any]:
 
 def _names(folder: Path) -> set[str]:
     """The names of the saved matrices."""
-    from safetensors import SafetensorError, safe_open
-
     try:
         with safe_open(folder / WEIGHTS, "np") as file:
             return set(file.keys())
@@ -270,17 +252,17 @@ def _names(folder: Path) -> set[str]:
         raise LmsiError(f"{folder / WEIGHTS}: cannot be read: {e}", hint=ANEW) from e
 
 
-def with_adapter(gguf: Path, folder: Path, dtype: Dtype) -> nn.Module:
-    """Load the file's weights and, through PEFT, a saved adapter: the model llama.cpp will run.
+def with_adapter(gguf: Path, folder: Path) -> nn.Module:
+    """Load a file in fp32 and, through PEFT, a saved adapter: the model llama.cpp will run.
 
     LmsiError: transformers cannot load the base, or PEFT cannot load all of the adapter.
     """
     import peft
 
     check_files(folder)
-    base = load_base(gguf, dtype)
+    base = load.load_base(gguf, "fp32")
     try:
-        with quiet():
+        with load.quiet():
             model = peft.PeftModel.from_pretrained(base, str(folder)).eval()
     except (ValueError, LookupError, TypeError, AttributeError, RuntimeError) as e:
         reason = f"{type(e).__name__}: {e}".splitlines()[0]
@@ -325,7 +307,6 @@ def fill(model: nn.Module, config: TrainConfig) -> None:
     """
     if not config.init:
         return
-    import torch
     from safetensors.torch import load_file
 
     folder = Path(config.init)
@@ -337,6 +318,4 @@ def fill(model: nn.Module, config: TrainConfig) -> None:
             f"--layers {config.layers}",
             hint="train with its target and --layers, or start afresh without `init`",
         )
-    with torch.no_grad():
-        for name, parameter in fresh.items():
-            parameter.copy_(saved[name])
+    checkpoint.fill(fresh, saved)

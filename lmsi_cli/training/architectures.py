@@ -11,14 +11,12 @@ entry of Llama, whose q and k rows llama.cpp stores with the rotary halves inter
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-from lmsi_cli.errors import LmsiError
-from lmsi_cli.training.header import GgufMeta
+import numpy as np
+from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+from lmsi_cli.training.header import GgufMeta, untrainable
 
 Settings = dict[str, Any]
 
@@ -29,32 +27,40 @@ class Family(NamedTuple):
     ``model_type`` is transformers' name; ``layout`` says which rows the file reorders: none, those
     of q and k by rotary pairs, or those of a fused qkv from groups of heads to three blocks;
     ``shifted`` norms are stored with 1 added; ``more`` adds settings that ``settings`` lacks.
+
+    ``packs``: every layer does plain causal attention through transformers' interface, and gets
+    the argument that ``attention.handed`` adds. Others (recurrent state, ALiBi, attention sinks,
+    windows, or layers that are not handed it, as in stablelm and nemotron) get one example per row
+    and their own code.
     """
 
     model_type: str
     layout: Literal["plain", "rotary", "grouped"] = "plain"
     shifted: bool = False
     more: Callable[[GgufMeta], Settings] | None = None
+    packs: bool = False
 
 
 def family(meta: GgufMeta) -> Family:
     """The entry of a file's architecture; LmsiError: there is none."""
     found = FAMILIES.get(meta.architecture)
     if found is None:
-        raise LmsiError(
-            f"training is not possible: lmsi does not know how to load architecture "
-            f"'{meta.architecture}' in transformers; sampling and voting work"
-        )
+        name = meta.architecture
+        raise untrainable(f"lmsi does not know how to load architecture '{name}' in transformers")
     return found
 
 
 def settings(meta: GgufMeta) -> Settings:
     """The header as keyword arguments of transformers' configurations.
 
-    Each model's configuration has only some of these; ``load.configuration`` picks them.
+    Each model's configuration has only some of these; ``load.configuration`` picks them. No window
+    but Gemma's is among them: llama.cpp applies none, even if the original model has one.
     """
     v = meta.values
     rms, layer = v.get("attention.layer_norm_rms_epsilon"), v.get("attention.layer_norm_epsilon")
+    experts, shared = (
+        meta.shapes.get(f"blk.0.ffn_gate_{kind}.weight") for kind in ("exps", "shexp")
+    )
     common = {
         "vocab_size": meta.shapes["token_embd.weight"][0],
         "hidden_size": meta.width,
@@ -71,6 +77,7 @@ def settings(meta: GgufMeta) -> Settings:
         "norm_eps": layer,
         "tie_word_embeddings": "output.weight" not in meta.shapes,
         "attention_bias": has(meta, "attn_q.bias") or has(meta, "attn_output.bias"),
+        "use_bias": has(meta, "attn_q.bias"),
         "mlp_bias": has(meta, "ffn_up.bias"),
         "rope_parameters": rope(meta),
         "n_inner": v.get("feed_forward_length"),
@@ -83,6 +90,11 @@ def settings(meta: GgufMeta) -> Settings:
         "embedding_multiplier": v.get("embedding_scale"),
         "residual_multiplier": v.get("residual_scale"),
         "attention_multiplier": v.get("attention.scale", meta.head_size**-0.5),
+        "num_experts": v.get("expert_count"),
+        "num_experts_per_tok": v.get("expert_used_count"),
+        "moe_intermediate_size": experts and experts[1],
+        "shared_expert_intermediate_size": shared and shared[0],
+        "norm_topk_prob": meta.architecture == "qwen3moe",
     }
     more = family(meta).more
     return {k: x for k, x in common.items() if x is not None} | (more(meta) if more else {})
@@ -116,9 +128,9 @@ def rope(meta: GgufMeta) -> Settings:
         # llama.cpp applies these on top of yarn's own scale, transformers in its place.
         for odd in ("yarn_attn_factor", "attn_factor", "yarn_ext_factor", "yarn_log_multiplier"):
             if f"rope.scaling.{odd}" in v:
-                raise LmsiError(
-                    f"training is not possible: the file scales positions by yarn with {odd}, "
-                    "which llama.cpp and transformers read differently; sampling and voting work"
+                raise untrainable(
+                    f"the file scales positions by yarn with {odd}, "
+                    "which llama.cpp and transformers read differently"
                 )
         rotary |= {name: v[key] for name, key in YARN.items() if key in v}
     return rotary
@@ -146,28 +158,15 @@ def _falcon(meta: GgufMeta) -> Settings:
     }
 
 
-def _starcoder2(meta: GgufMeta) -> Settings:
-    # llama.cpp applies no window here, even if the original model has one.
-    return {"use_bias": has(meta, "attn_q.bias"), "sliding_window": None}
-
-
 def _phi3(meta: GgufMeta) -> Settings:
     v = meta.values
-    original = int(v.get("rope.scaling.original_context_length", v["context_length"]))
     rotary = rope(meta)
     if meta.long_rope is not None:
         rotary["rope_type"] = "longrope"
         rotary["short_factor"], rotary["long_factor"] = meta.long_rope
         rotary["attention_factor"] = float(v.get("rope.scaling.attn_factor", 1.0))
-    return {
-        "rope_parameters": rotary,
-        "original_max_position_embeddings": original,
-        "sliding_window": None,  # llama.cpp attends to everything
-    }
-
-
-def _gemma(meta: GgufMeta) -> Settings:
-    return {"hidden_activation": "gelu_pytorch_tanh", "tie_word_embeddings": True}
+    original = int(v.get("rope.scaling.original_context_length", v["context_length"]))
+    return {"rope_parameters": rotary, "original_max_position_embeddings": original}
 
 
 def _scalar(meta: GgufMeta, large: int) -> int:
@@ -192,7 +191,6 @@ def _windows(meta: GgufMeta, every: int) -> Settings:
 def _gemma2(meta: GgufMeta) -> Settings:
     v = meta.values
     return {
-        **_gemma(meta),
         **_windows(meta._replace(values={"attention.sliding_window": 4096, **v}), every=2),
         "attn_logit_softcapping": v.get("attn_logit_softcapping", 50.0),
         "final_logit_softcapping": v.get("final_logit_softcapping", 30.0),
@@ -204,56 +202,40 @@ def _gemma3(meta: GgufMeta) -> Settings:
     v = meta.values
     near = {"rope_type": "default", "rope_theta": float(v.get("rope.freq_base_swa", 10_000.0))}
     return {
-        **_gemma(meta),
         **_windows(meta, every=6),
         "rope_parameters": {"full_attention": rope(meta), "sliding_attention": near},
         "final_logit_softcapping": v.get("final_logit_softcapping"),
         "query_pre_attn_scalar": _scalar(meta, 62),
-        "tie_word_embeddings": "output.weight" not in meta.shapes,
-    }
-
-
-def _experts(meta: GgufMeta) -> Settings:
-    v = meta.values
-    expert = v.get("expert_feed_forward_length")
-    if expert is None:
-        expert = meta.shapes["blk.0.ffn_gate_exps.weight"][1]
-    shared = meta.shapes.get("blk.0.ffn_gate_shexp.weight", (0,))[0]
-    return {
-        "num_experts": v["expert_count"],
-        "num_experts_per_tok": v["expert_used_count"],
-        "moe_intermediate_size": expert,
-        "shared_expert_intermediate_size": shared,
-        "norm_topk_prob": meta.architecture == "qwen3moe",
     }
 
 
 FAMILIES = {
-    "arcee": Family("arcee", layout="rotary"),
+    "arcee": Family("arcee", layout="rotary", packs=True),
     "bloom": Family("bloom", layout="grouped"),
-    "command-r": Family("cohere"),
+    "command-r": Family("cohere", packs=True),
     "falcon": Family("falcon", layout="grouped", more=_falcon),
-    "gemma": Family("gemma", shifted=True, more=_gemma),
+    "gemma": Family("gemma", shifted=True, packs=True),
     "gemma2": Family("gemma2", shifted=True, more=_gemma2),
     "gemma3": Family("gemma3_text", shifted=True, more=_gemma3),
     "gpt2": Family("gpt2"),
     "gptneox": Family("gpt_neox", layout="grouped"),
-    "granite": Family("granite", layout="rotary"),
-    "llama": Family("llama", layout="rotary"),
+    "granite": Family("granite", layout="rotary", packs=True),
+    "llama": Family("llama", layout="rotary", packs=True),
     "nemotron": Family("nemotron", shifted=True),
-    "olmo": Family("olmo", layout="rotary"),
-    "olmo2": Family("olmo2"),
-    "phi2": Family("phi"),
-    "phi3": Family("phi3", more=_phi3),
-    "qwen2": Family("qwen2"),
-    "qwen2moe": Family("qwen2_moe", more=_experts),
-    "qwen3": Family("qwen3"),
-    "qwen3moe": Family("qwen3_moe", more=_experts),
-    "smollm3": Family("smollm3", layout="rotary"),
+    "olmo": Family("olmo", layout="rotary", packs=True),
+    "olmo2": Family("olmo2", packs=True),
+    "phi2": Family("phi", packs=True),
+    "phi3": Family("phi3", more=_phi3, packs=True),
+    "qwen2": Family("qwen2", packs=True),
+    "qwen2moe": Family("qwen2_moe", packs=True),
+    "qwen3": Family("qwen3", packs=True),
+    "qwen3moe": Family("qwen3_moe", packs=True),
+    "smollm3": Family("smollm3", layout="rotary", packs=True),
     "stablelm": Family("stablelm", more=_stablelm),
     "starcoder": Family("gpt_bigcode"),
-    "starcoder2": Family("starcoder2", more=_starcoder2),
+    "starcoder2": Family("starcoder2", packs=True),
 }
+PACKING = {kind.model_type for kind in FAMILIES.values() if kind.packs}
 
 
 def order(name: str, meta: GgufMeta) -> NDArray[np.intp] | None:
@@ -261,8 +243,6 @@ def order(name: str, meta: GgufMeta) -> NDArray[np.intp] | None:
 
     Row ``i`` of the file is row ``order[i]`` there; None if both have the same order.
     """
-    import numpy as np
-
     part = name.split(".")[2] if name.startswith("blk.") else ""
     layout, rows = family(meta).layout, meta.shapes[name][0]
     heads = {"attn_q": meta.heads, "attn_k": meta.kv_heads}.get(part, 0)

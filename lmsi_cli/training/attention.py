@@ -11,40 +11,16 @@ it. The pieces of a row with a prefix of 2 tokens and two tails of 3 and 4:
 from __future__ import annotations
 
 from collections import UserList
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from lmsi_cli.training import kernels
+from lmsi_cli.training.architectures import PACKING
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 NAME = "lmsi_pieces"
-
-# Families in which every layer does plain causal attention through transformers' interface. Others
-# (recurrent state, ALiBi, attention sinks, windows) get one example per row and their own code,
-# and so do those that do not pass ``pieces`` down to their layers (stablelm, nemotron).
-FAMILIES = frozenset(
-    {
-        "arcee",
-        "cohere",
-        "gemma",
-        "granite",
-        "llama",
-        "mistral",
-        "olmo",
-        "olmo2",
-        "phi",
-        "smollm3",
-        "qwen2",
-        "qwen2_moe",
-        "qwen3",
-        "qwen3_moe",
-        "phi3",
-        "starcoder2",
-    }
-)
-
 
 # Up to this many scores (queries x keys) of a piece, three plain products are two to five times as
 # fast as the fused CPU kernel; beyond, keeping them for the backward pass costs too much memory.
@@ -83,7 +59,7 @@ def supports(config: object, longest: int) -> bool:
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
     window = getattr(config, "sliding_window", None)
     return (
-        getattr(config, "model_type", "") in FAMILIES
+        getattr(config, "model_type", "") in PACKING
         and kinds == {"full_attention"}
         and (window is None or window >= longest)
     )
@@ -97,25 +73,21 @@ def install(model: nn.Module) -> None:
     model.set_attn_implementation(NAME)  # type: ignore[operator]
 
 
-def argument(model: nn.Module, pieces: Sequence[Piece] | None) -> dict[str, Pieces]:
-    """The keyword for the model's forward call; none for a row of one plain sequence.
+@contextmanager
+def handed(model: nn.Module, pieces: Sequence[Piece] | None) -> Iterator[dict[str, Pieces]]:
+    """Yield the keyword for the model's forward call; none for a row of one plain sequence.
 
-    ValueError: ``install`` was not called; other attention would silently mix the pieces.
+    ValueError, since examples would see one another: ``install`` was not called, or a layer in
+    between dropped the pieces.
     """
     if pieces is None:
-        return {}
+        yield {}
+        return
     if getattr(model.config, "_attn_implementation", "") != NAME:
         raise ValueError(f"a packed row needs {NAME} attention")
-    return {"pieces": Pieces(pieces)}
-
-
-def check(arguments: dict[str, Any]) -> None:
-    """Check after a forward call, given its keywords, that its pieces reached the attention.
-
-    ValueError: a layer in between dropped them, so examples saw one another.
-    """
-    pieces: Pieces | None = arguments.get("pieces")
-    if pieces is not None and not pieces.reached:
+    found = Pieces(pieces)
+    yield {"pieces": found}
+    if not found.reached:
         raise ValueError("this family does not hand the pieces of a row to its attention")
 
 
@@ -156,25 +128,20 @@ def attend(
 
 
 def _one(query: Tensor, key: Tensor, value: Tensor, scale: float | None) -> Tensor:
+    """Attend from a piece, (1, heads, L, size), to P tokens before it and to itself."""
     from torch.nn.functional import scaled_dot_product_attention as sdpa
     from transformers.integrations.sdpa_attention import repeat_kv
 
+    from lmsi_cli.training.kernels import Attention
+
     factor = query.shape[-1] ** -0.5 if scale is None else scale
-    if query.shape[2] * key.shape[2] <= SMALL:
-        mask = _tail_mask(query, key.shape[2])
-        return kernels.attention().apply(query, key, value, mask, factor)  # type: ignore[no-any-return]
+    tail, keys = query.shape[2], key.shape[2]
+    small = tail * keys <= SMALL
+    mask: Tensor | None = None
+    if small or tail < keys:  # to add to the scores, (L, P + L): own keys only up to oneself
+        mask = query.new_full((tail, keys), float("-inf")).triu_(diagonal=keys - tail + 1)
+    if small:
+        return Attention.apply(query, key, value, mask, factor)  # type: ignore[no-any-return, no-untyped-call]
     groups = query.shape[1] // key.shape[1]
     key, value = repeat_kv(key, groups), repeat_kv(value, groups)
-    if query.shape[2] == key.shape[2]:
-        return sdpa(query, key, value, is_causal=True, scale=factor)
-    mask = _tail_mask(query, key.shape[2])
-    return sdpa(query, key, value, attn_mask=mask, scale=factor)
-
-
-def _tail_mask(query: Tensor, keys: int) -> Tensor:
-    """The mask to add to the scores, (L, P + L): all prefix keys and own keys up to oneself."""
-    import torch
-
-    tail = query.shape[-2]
-    blocked = torch.full((tail, keys), float("-inf"), dtype=query.dtype, device=query.device)
-    return blocked.triu_(diagonal=keys - tail + 1)
+    return sdpa(query, key, value, attn_mask=mask, is_causal=mask is None, scale=factor)

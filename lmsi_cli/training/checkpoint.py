@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from safetensors import SafetensorError, safe_open
 
 from lmsi_cli.atomic import write_atomic
 from lmsi_cli.config import SPEED_ONLY, TrainConfig
@@ -37,7 +38,7 @@ MOMENTS = ("exp_avg", "exp_avg_sq")
 class Header(Record, frozen=True, kw_only=True):
     """The run that a checkpoint belongs to, and how many of its steps are finished.
 
-    ``settings`` are those that decide its result (``decisive``).
+    ``settings`` decide its result: all but those for speed and memory alone.
     """
 
     fingerprint: str
@@ -45,24 +46,20 @@ class Header(Record, frozen=True, kw_only=True):
     settings: dict[str, Any]
 
 
-def decisive(config: TrainConfig) -> dict[str, Any]:
-    """The settings that decide a run's result, without those for speed and memory alone."""
-    return {k: v for k, v in msgspec.to_builtins(config).items() if k not in SPEED_ONLY}
-
-
-def fingerprint(
+def begun(
     examples: Sequence[TokenExample], config: TrainConfig, base: str = "", start: str = ""
-) -> str:
-    """Hash everything that decides a run's result: ids and weights in order, settings, files.
+) -> Header:
+    """The header of a run before its first step, with a hash of all that decides its result.
 
-    ``base`` is the hash of the base model, ``start`` that of the weights in ``config.init``; the
-    paths of these files do not count.
+    That is ids and weights in order, settings, files. ``base`` is the hash of the base model,
+    ``start`` that of the weights in ``config.init``; the paths of these files do not count.
     """
+    settings = {k: v for k, v in msgspec.to_builtins(config).items() if k not in SPEED_ONLY}
     encode = msgspec.json.Encoder(order="sorted").encode
-    digest = hashlib.sha256(encode([decisive(config) | {"init": start}, base]))
+    digest = hashlib.sha256(encode([settings | {"init": start}, base]))
     for e in single(examples):
         digest.update(encode((e.prompt, e.completion, e.weight)))
-    return digest.hexdigest()
+    return Header(fingerprint=digest.hexdigest(), step=0, settings=settings)
 
 
 def save(
@@ -96,9 +93,6 @@ def load(
     Returns the number of finished steps and the best adapter so far. LmsiError: the checkpoint is
     another run's, whose hours of work must not be lost to a typing mistake.
     """
-    import torch
-    from safetensors import SafetensorError, safe_open
-
     try:
         with safe_open(folder / NAME, framework="pt") as f:
             header = msgspec.json.decode(f.metadata()["header"], type=Header)
@@ -110,28 +104,18 @@ def load(
         check_same(header.settings, wanted.settings, whose)
         hint = "start over with `--overwrite`, or use another folder"
         raise LmsiError(f"{whose} belongs to other examples or another model", hint)
-    parts: dict[str, dict[str, torch.Tensor]] = {
-        "weight": {},
-        "best": {},
-        **{m: {} for m in MOMENTS},
-    }
-    for key, tensor in tensors.items():
-        part, _, name = key.partition("/")
-        parts[part][name] = tensor
-    fill(parameters, parts["weight"])
-    for name in parts[MOMENTS[0]]:
-        p = parameters[name]
-        optimizer.state[p] = {
-            "step": torch.tensor(float(header.step), device=p.device),
-            **{moment: parts[moment][name].to(p.device) for moment in MOMENTS},
-        }
-    return header.step, parts["best"]
+    fill(parameters, {name: tensors[f"weight/{name}"] for name in parameters})
+    for name, p in parameters.items():
+        if f"{MOMENTS[0]}/{name}" in tensors:
+            optimizer.state[p] = {
+                "step": p.new_tensor(float(header.step)),
+                **{moment: tensors[f"{moment}/{name}"].to(p.device) for moment in MOMENTS},
+            }
+    best = {k.removeprefix("best/"): t for k, t in tensors.items() if k.startswith("best/")}
+    return header.step, best
 
 
 def fill(parameters: Parameters, weights: Tensors) -> None:
-    """Copy these weights into an adapter, by parameter name."""
-    import torch
-
-    with torch.no_grad():
-        for name, p in parameters.items():
-            p.copy_(weights[name])
+    """Copy weights into an adapter, by parameter name."""
+    for name, p in parameters.items():
+        p.data.copy_(weights[name])

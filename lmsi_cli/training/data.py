@@ -9,13 +9,13 @@ with the prefix 5 6 and the tails 7|8 and 9|4 (completions after the bar) become
 
     Row(ids=[5, 6, 7, 8, 9, 4], positions=[0, 1, 2, 3, 2, 3],
         pieces=[Piece(2, None), Piece(2, 0), Piece(2, 0)], keep=[2, 4], labels=[8, 4],
-        parts=[Part(labels=1), Part(labels=1)])
+        parts=[(1, 1.0), (1, 1.0)])
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from itertools import takewhile
+from os.path import commonprefix
 from typing import NamedTuple
 
 from lmsi_cli.records import Preference, Prompt, TrainExample
@@ -81,26 +81,14 @@ class TokenExample(NamedTuple):
 
 def single(examples: Iterable[TokenExample]) -> list[TokenExample]:
     """Each completion as an example of its own, those of a pair one after the other."""
-    found = []
-    for e in examples:
-        sides = ("",) if e.rejected is None else (", chosen", ", rejected")
-        for ids, side in zip(e.completions, sides, strict=True):
-            found.append(e._replace(completion=ids, rejected=None, name=e.name + side))
-    return found
-
-
-class Part(NamedTuple):
-    """One completion of a row: how many labels are its own, and the weight of its pair."""
-
-    labels: int
-    weight: float = 1.0
+    return [e._replace(completion=ids, rejected=None) for e in examples for ids in e.completions]
 
 
 class Row(NamedTuple):
     """One forward pass: T tokens, of which C are predicted.
 
-    ``keep`` are the positions whose output predicts ``labels``; ``parts`` are the completions that
-    the labels belong to, in order.
+    ``keep`` are the positions whose output predicts ``labels``; ``parts`` tells how many of these
+    each completion has, in order, and the weight of its pair.
     """
 
     ids: list[int]
@@ -108,7 +96,7 @@ class Row(NamedTuple):
     pieces: list[Piece]
     keep: list[int]
     labels: list[int]
-    parts: list[Part]
+    parts: list[tuple[int, float]]
 
     @property
     def plain(self) -> bool:
@@ -151,18 +139,14 @@ def share_prefixes(examples: Sequence[TokenExample], formats: Sequence[str]) -> 
     prompts: dict[str, list[list[int]]] = {}
     for e, kind in zip(examples, formats, strict=True):
         prompts.setdefault(kind, []).append(e.prompt)
-    shared = {kind: _common(found) for kind, found in prompts.items()}
+    shared = dict.fromkeys(prompts, 0)
+    for kind, found in prompts.items():
+        # The last prompt token stays in the tail: it predicts the first token of the completion.
+        same = len(commonprefix(found))  # noqa: RUF071 - lists of ids, not paths
+        length = min(same, min(map(len, found)) - 1)
+        if len(found) > 1 and length >= MIN_SHARED:
+            shared[kind] = length
     return [e._replace(shared=shared[k]) for e, k in zip(examples, formats, strict=True)]
-
-
-def _common(prompts: Sequence[list[int]]) -> int:
-    """Tokens of the common prefix; 0 if it is too short to be of use, or for a single prompt."""
-    # All prompts sort between these two, so what these share, all share. The last prompt token
-    # stays in the tail, because it predicts the first token of the completion.
-    low, high = min(prompts), max(prompts)
-    same = len(list(takewhile(lambda pair: pair[0] == pair[1], zip(low, high, strict=False))))
-    length = min(same, min(map(len, prompts)) - 1)
-    return length if len(prompts) > 1 and length >= MIN_SHARED else 0
 
 
 def pack(examples: Sequence[TokenExample], max_tokens: int = MAX_ROW_TOKENS) -> list[Row]:
@@ -177,24 +161,12 @@ def pack(examples: Sequence[TokenExample], max_tokens: int = MAX_ROW_TOKENS) -> 
         return [_row([e]) for e in single(ordered)]
     bins: list[list[TokenExample]] = []
     for e in ordered:
-        home = next((b for b in bins if _tokens([*b, e]) <= max_tokens), None)
+        home = next((b for b in bins if len(_row([*b, e]).ids) <= max_tokens), None)
         if home is None:
             bins.append([e])
         else:
             home.append(e)
     return [_row(b) for b in bins]
-
-
-def _tokens(examples: Sequence[TokenExample]) -> int:
-    """Length in tokens of the row that ``_row`` would make of these examples."""
-    own: dict[tuple[int, ...], int] = {}  # by head, its tokens beyond the shorter head
-    tails = 0
-    for e in examples:
-        done = 0
-        for head in e.heads:
-            own[head], done = len(head) - done, len(head)
-        tails += sum(len(e.prompt) - done + len(ids) for ids in e.completions)
-    return sum(own.values()) + tails
 
 
 def _row(examples: Sequence[TokenExample]) -> Row:
@@ -213,7 +185,7 @@ def _row(examples: Sequence[TokenExample]) -> Row:
             first = max(len(e.prompt) - done, 1)
             row.keep.extend(range(start + first - 1, start + len(tail) - 1))
             row.labels.extend(tail[first:])
-            row.parts.append(Part(len(tail) - first, e.weight))
+            row.parts.append((len(tail) - first, e.weight))
     return row
 
 

@@ -9,9 +9,10 @@ models only by their parameters, and nothing of files. On a laptop without a GPU
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable
+from functools import partial
 from importlib.util import find_spec
+from timeit import timeit
 from typing import TYPE_CHECKING, cast
 
 from lmsi_cli.config import TrainConfig
@@ -110,12 +111,9 @@ def bf16_gain(out: int, into: int) -> float:
     pairs = {k: (torch.ones(TOKENS, into, dtype=k), torch.ones(out, into, dtype=k)) for k in kinds}
     best = dict.fromkeys(kinds, float("inf"))
     with torch.inference_mode():
-        for turn in range(1 + TURNS):
+        for _ in range(1 + TURNS):  # the first prepares the kernel, and is the slowest
             for kind, (x, w) in pairs.items():
-                begun = time.perf_counter()
-                _ = x @ w.t()
-                if turn:  # the first prepares the kernel
-                    best[kind] = min(best[kind], time.perf_counter() - begun)
+                best[kind] = min(best[kind], timeit(partial(torch.mm, x, w.t()), number=1))
     return best[torch.float32] / best[torch.bfloat16]
 
 
@@ -135,11 +133,9 @@ def adamw(parameters: Iterable[nn.Parameter], config: TrainConfig) -> torch.opti
     """The optimiser over an adapter's parameters, fused where the device has it."""
     import torch
 
-    own = list(parameters)
+    own, decay = list(parameters), config.weight_decay
     fused = own[0].device.type in FUSED
-    return torch.optim.AdamW(
-        own, lr=float(config.lr), fused=fused, weight_decay=config.weight_decay
-    )
+    return torch.optim.AdamW(own, lr=float(config.lr), fused=fused, weight_decay=decay)
 
 
 def peak_mib(device: str) -> int:

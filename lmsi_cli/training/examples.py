@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from lmsi_cli.config import TrainConfig
 from lmsi_cli.errors import LmsiError
@@ -24,13 +24,6 @@ from lmsi_cli.training.data import Example
 # tenth. More than MOST would change no decision: the mean is precise enough.
 FEWEST, MOST = 8, 64
 TRAINABLE = 10 * FEWEST
-
-
-class Split(NamedTuple):
-    """Examples or pairs to train on, and those of questions that training does not see."""
-
-    train: Sequence[Example]
-    held: list[Example]
 
 
 def check(run: RunDir, config: TrainConfig) -> None:
@@ -48,24 +41,22 @@ def check(run: RunDir, config: TrainConfig) -> None:
 def read(run: RunDir, config: TrainConfig) -> Sequence[Example]:
     """Read the examples or the pairs; LmsiError as ``check``, or no pair has a weight above 0."""
     check(run, config)
-    return _pairs(run) if config.loss == "scpo" else list(read_records(run.train, TrainExample))
+    if config.loss != "scpo":
+        return list(read_records(run.train, TrainExample))
+    if not count_pairs(run):
+        raise LmsiError(
+            f"{run.pairs}: no preference pairs: no question has a sure winner and a path of "
+            "another answer",
+            hint=f"`lmsi vote {run.typed} --set pairs=1 --set pair_share=0.25`, more paths, or "
+            "--loss sft",
+        )
+    return list(read_records(run.pairs, Preference))
 
 
 def count_pairs(run: RunDir) -> int:
     """How many preference pairs of a run have a weight above 0, in whatever formats."""
     pairs = read_records(run.pairs, Preference) if run.pairs.exists() else ()
     return len({(p.question_id, p.chosen_path, p.rejected_path) for p in pairs if p.weight > 0})
-
-
-def _pairs(run: RunDir) -> Sequence[Preference]:
-    if count_pairs(run):
-        return list(read_records(run.pairs, Preference))
-    raise LmsiError(
-        f"{run.pairs}: no preference pairs: no question has a sure winner and a path of another "
-        "answer",
-        hint=f"`lmsi vote {run.typed} --set pairs=1 --set pair_share=0.25`, more paths, or "
-        "--loss sft",
-    )
 
 
 def origin(run: RunDir, config: TrainConfig) -> dict[str, Any]:
@@ -104,8 +95,8 @@ def chosen(examples: Iterable[Example]) -> list[TrainExample]:
     ]
 
 
-def split(examples: Sequence[Example], share: float) -> Split:
-    """Hold out a share of the questions, with all their examples; the others keep their order.
+def split(examples: Sequence[Example], share: float) -> tuple[list[Example], list[Example]]:
+    """Examples or pairs to train on in their order, and all those of a share of the questions.
 
     Ids alone decide which, so runs with other settings are measured on the same questions. At
     least ``FEWEST`` and at most ``MOST`` are held out, and none of fewer than ``TRAINABLE``.
@@ -113,22 +104,20 @@ def split(examples: Sequence[Example], share: float) -> Split:
     marks = [_mark(e.question_id) for e in examples]
     ids = sorted(set(marks))
     if not share or len(ids) < TRAINABLE:
-        return Split(examples, [])
+        return list(examples), []
     held = set(ids[: min(MOST, max(FEWEST, round(share * len(ids))))])
     sides: tuple[list[Example], list[Example]] = ([], [])
     for example, mark in zip(examples, marks, strict=True):
         sides[mark in held].append(example)
-    return Split(*sides)
+    return sides
 
 
 def one_each(examples: Iterable[TrainExample], most: int = MOST) -> list[TrainExample]:
     """One example of each question, drawn from its examples by hash; at most ``most`` questions."""
-    best: dict[bytes, tuple[bytes, TrainExample]] = {}  # by question, the one with the lowest mark
-    for e in examples:
-        question, own = _mark(e.question_id), _mark(f"{e.question_id}/{e.format}/{e.path}")
-        if question not in best or own < best[question][0]:
-            best[question] = own, e
-    return [best[question][1] for question in sorted(best)[:most]]
+    found: dict[bytes, TrainExample] = {}
+    for e in sorted(examples, key=lambda e: _mark(f"{e.question_id}/{e.format}/{e.path}")):
+        found.setdefault(_mark(e.question_id), e)
+    return [found[mark] for mark in sorted(found)[:most]]
 
 
 def _mark(text: str) -> bytes:

@@ -4,7 +4,7 @@ Knows nothing of PyTorch or of what an architecture means. The record:
 
     GgufMeta(architecture='llama', blocks=8, heads=8, kv_heads=4,
              shapes={'blk.0.attn_q.weight': (512, 512), ...}, rope_factors=None,
-             values={'context_length': 1024, ...}, types={'blk.0.attn_q.weight': 'Q8_0', ...})
+             values={'context_length': 1024, ...}, general={'name': 'tinymath', ...})
 """
 
 from __future__ import annotations
@@ -14,20 +14,17 @@ from collections.abc import Mapping
 from functools import lru_cache
 from math import prod
 from pathlib import Path
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from lmsi_cli.config import REPOSITORY
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.splits import parts_of, readers, sound
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
 # Tensors about positions; they belong to no layer.
 ROPE = ("rope_freqs.weight", "rope_factors_short.weight", "rope_factors_long.weight")
-NOTHING: Mapping[str, Any] = MappingProxyType({})
 HUB = re.compile(rf"(?:https://(?:huggingface\.co|hf\.co)/)?({REPOSITORY})/?")
 
 
@@ -37,9 +34,8 @@ class GgufMeta(NamedTuple):
     ``shapes`` maps a tensor's name to its shape in PyTorch's order, (rows, columns) for a matrix;
     ``rope_factors`` divides the rotary frequencies (Llama 3.1 and later), shape (head_dim / 2,);
     ``values`` are the architecture's own entries, without its name in front, and ``general`` the
-    ``general.`` entries likewise, such as the model's name; ``types`` names how each tensor is
-    stored; ``long_rope`` holds the short and the long factors, head_dim / 2 each, of a model whose
-    positions were stretched (Phi-3).
+    ``general.`` entries likewise, such as the model's name; ``long_rope`` holds the short and the
+    long factors, head_dim / 2 each, of a model whose positions were stretched (Phi-3).
     """
 
     architecture: str
@@ -48,10 +44,9 @@ class GgufMeta(NamedTuple):
     kv_heads: int
     shapes: dict[str, tuple[int, ...]]
     rope_factors: NDArray[np.float32] | None
-    values: Mapping[str, Any] = NOTHING
-    types: Mapping[str, str] = NOTHING
+    values: Mapping[str, Any]
+    general: Mapping[str, Any]
     long_rope: tuple[list[float], list[float]] | None = None
-    general: Mapping[str, Any] = NOTHING
 
     @property
     def head_size(self) -> int:
@@ -98,10 +93,14 @@ def _read(gguf: Path, _changed: tuple[tuple[int, int], ...]) -> GgufMeta:
         shapes={t.name: tuple(int(n) for n in reversed(t.shape)) for t in tensors},
         rope_factors=found.get("rope_freqs.weight"),
         values=values,
-        types={t.name: t.tensor_type.name for t in tensors},
         general=general,
         long_rope=None if short is None or long is None else (short.tolist(), long.tolist()),
     )
+
+
+def untrainable(why: str, hint: str = "") -> LmsiError:
+    """The error for a model that lmsi cannot train."""
+    return LmsiError(f"training is not possible: {why}; sampling and voting work", hint)
 
 
 def repository(general: Mapping[str, Any]) -> str:

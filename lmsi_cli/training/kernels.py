@@ -11,164 +11,132 @@ libraries' own code. They stay only if one step on a few tokens agrees with that
 computes something else keeps its own.
 """
 
-# ruff: noqa: ANN401, PLR0913 - the interface of torch.autograd.Function
+# ruff: noqa: ANN401, D102, PLR0913 - the interface of torch.autograd.Function
+# ruff: noqa: TID253 - this file is imported only where torch is about to compute
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor, nn
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import linear, silu
 
 LOG = logging.getLogger(__name__)
 ADAPTER = "default"  # PEFT's name of an adapter that was given none
 # Two right implementations differ by rounding: in bf16 by a few per cent of the gradient.
 SAME = {"bf16": 0.1, "fp32": 1e-3}
-HEAD = "lmsi_fused_head"  # set on a model whose loss may call decoder and head separately
+HEAD = "lmsi_fused_head"  # on a model: decoder and head, if the loss may call them separately
 # Rows of logits that are held at once, with their gradient.
 HEAD_ROWS = 128
 
 
-@cache
-def lora() -> Any:  # a class, made here since torch is imported late
+class Lora(torch.autograd.Function):
     """``y = W x + bias + scale B A x`` for a frozen W; all products in W's type.
 
     Arguments: x (..., in), W (out, in), bias (out,) or None, A (rank, in), B (out, rank), scale.
     A and B are fp32 and get fp32 gradients; W and bias get none.
     """
-    import torch
 
-    class Lora(torch.autograd.Function):
-        @staticmethod
-        def forward(
-            ctx: Any, x: Tensor, w: Tensor, bias: Tensor | None, a: Tensor, b: Tensor, scale: float
-        ) -> Tensor:
-            flat = x.reshape(-1, x.shape[-1]).to(w.dtype)
-            y = torch.nn.functional.linear(flat, w, None if bias is None else bias.to(w.dtype))
-            low = flat @ a.t().to(w.dtype)  # (T, rank)
-            y.addmm_(low, b.t().to(w.dtype), alpha=scale)
-            ctx.save_for_backward(flat, low, w, a, b)
-            ctx.scale, ctx.shape = scale, x.shape
-            return y.view(*x.shape[:-1], -1)
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, w: Tensor, bias: Tensor | None, a: Tensor, b: Tensor, scale: float
+    ) -> Tensor:
+        flat = x.reshape(-1, x.shape[-1]).to(w.dtype)
+        y = linear(flat, w, None if bias is None else bias.to(w.dtype))
+        low = flat @ a.t().to(w.dtype)  # (T, rank)
+        y.addmm_(low, b.t().to(w.dtype), alpha=scale)
+        ctx.save_for_backward(flat, low, w, a, b)
+        ctx.scale, ctx.shape = scale, x.shape
+        return y.view(*x.shape[:-1], -1)
 
-        @staticmethod
-        def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-            flat, low, w, a, b = ctx.saved_tensors
-            g = grad.reshape(-1, grad.shape[-1]).to(w.dtype)
-            g_low = (g @ b.to(w.dtype)).mul_(ctx.scale)  # (T, rank)
-            g_a = (g_low.t() @ flat).to(a.dtype)
-            g_b = (low.t() @ g).t().to(b.dtype).mul_(ctx.scale)
-            g_x = None
-            if ctx.needs_input_grad[0]:
-                g_x = (g @ w).addmm_(g_low, a.to(w.dtype)).view(ctx.shape)
-            return g_x, None, None, g_a, g_b, None
-
-    return Lora
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        flat, low, w, a, b = ctx.saved_tensors
+        g = grad.reshape(-1, grad.shape[-1]).to(w.dtype)
+        g_low = (g @ b.to(w.dtype)).mul_(ctx.scale)  # (T, rank)
+        g_a = (g_low.t() @ flat).to(a.dtype)
+        g_b = (low.t() @ g).t().to(b.dtype).mul_(ctx.scale)
+        g_x = None
+        if ctx.needs_input_grad[0]:
+            g_x = (g @ w).addmm_(g_low, a.to(w.dtype)).view(ctx.shape)
+        return g_x, None, None, g_a, g_b, None
 
 
-@cache
-def rms_norm() -> Any:
+class RmsNorm(torch.autograd.Function):
     """``y = weight x / sqrt(mean(x^2) + eps)``, computed in fp32 and returned in ``dtype``.
 
     Arguments: x (..., width), weight (width,) frozen, eps, dtype.
     """
-    import torch
 
-    class RmsNorm(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float, dtype: torch.dtype) -> Tensor:
-            wide = x.float()
-            size = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
-            inverse = (size.square_().div_(x.shape[-1]) + eps).rsqrt_()
-            ctx.save_for_backward(x, weight, inverse)
-            y: Tensor = (wide * inverse).mul_(weight).to(dtype)
-            return y
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float, dtype: torch.dtype) -> Tensor:
+        wide = x.float()
+        size = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
+        inverse = (size.square_().div_(x.shape[-1]) + eps).rsqrt_()
+        ctx.save_for_backward(x, weight, inverse)
+        y: Tensor = (wide * inverse).mul_(weight).to(dtype)
+        return y
 
-        @staticmethod
-        def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-            x, weight, inverse = ctx.saved_tensors
-            wide = x.float()
-            g = grad * weight.float()
-            along = torch.linalg.vecdot(g, wide).unsqueeze(-1)
-            along.mul_(inverse.pow(3)).div_(x.shape[-1])
-            return g.mul_(inverse).sub_(wide * along).to(x.dtype), None, None, None
-
-    return RmsNorm
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, inverse = ctx.saved_tensors
+        wide = x.float()
+        g = grad * weight.float()
+        along = torch.linalg.vecdot(g, wide).unsqueeze(-1)
+        along.mul_(inverse.pow(3)).div_(x.shape[-1])
+        return g.mul_(inverse).sub_(wide * along).to(x.dtype), None, None, None
 
 
-@cache
-def gate() -> Any:
+class Gate(torch.autograd.Function):
     """``y = silu(g) u``; keeps g and u, and recomputes the sigmoid in the backward pass.
 
     Arguments: g and u, (..., wide) each.
     """
-    import torch
-    from torch.nn.functional import silu
 
-    class Gate(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx: Any, g: Tensor, u: Tensor) -> Tensor:
-            ctx.save_for_backward(g, u)
-            return silu(g).mul_(u)
+    @staticmethod
+    def forward(ctx: Any, g: Tensor, u: Tensor) -> Tensor:
+        ctx.save_for_backward(g, u)
+        return silu(g).mul_(u)
 
-        @staticmethod
-        def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
-            g, u = ctx.saved_tensors
-            return torch.ops.aten.silu_backward(grad * u, g), silu(g).mul_(grad)
-
-    return Gate
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+        g, u = ctx.saved_tensors
+        return torch.ops.aten.silu_backward(grad * u, g), silu(g).mul_(grad)
 
 
-@cache
-def head_losses() -> Any:
+class HeadLosses(torch.autograd.Function):
     """The cross-entropy of ``W h`` with each label, (C,) in nats, a few rows of logits at a time.
 
     The gradient is computed in the forward pass, while the logits exist; all C x V logits are never
     held at once. Arguments: h (C, width), W (V, width) frozen, labels (C,), dtype of the product.
     """
-    import torch
 
-    class HeadLosses(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx: Any, h: Tensor, w: Tensor, labels: Tensor, dtype: torch.dtype) -> Tensor:
-            losses, grads = _head(h, w, labels, dtype)
-            ctx.save_for_backward(torch.cat(grads).to(h.dtype))
-            return torch.cat(losses).squeeze(1)
+    @staticmethod
+    def forward(ctx: Any, h: Tensor, w: Tensor, labels: Tensor, dtype: torch.dtype) -> Tensor:
+        narrow = w.to(dtype)
+        losses, grads = [], []
+        rows = zip(torch.split(h, HEAD_ROWS), torch.split(labels, HEAD_ROWS), strict=True)
+        for part, wanted in rows:
+            logits = part.to(dtype) @ narrow.t()
+            top = logits.amax(1, keepdim=True).float()
+            hit = logits.gather(1, wanted[:, None]).float()
+            weights = logits.float().sub_(top).exp_()  # of the words, not yet summing to one
+            total = weights.sum(1, keepdim=True)
+            losses.append(total.log() + top - hit)
+            mean = (weights.to(dtype) @ narrow).float().div_(total)
+            grads.append(mean.sub_(narrow[wanted]))
+        ctx.save_for_backward(torch.cat(grads).to(h.dtype))
+        return torch.cat(losses).squeeze(1)
 
-        @staticmethod
-        def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-            (g_h,) = ctx.saved_tensors
-            return (g_h * grad[:, None]).to(g_h.dtype), None, None, None
-
-    return HeadLosses
-
-
-def _head(
-    h: Tensor, w: Tensor, labels: Tensor, dtype: torch.dtype
-) -> tuple[list[Tensor], list[Tensor]]:
-    """Losses (rows, 1) and gradients (rows, width) of the tokens, a few rows at a time."""
-    import torch
-
-    narrow = w.to(dtype)
-    losses, grads = [], []
-    rows = zip(torch.split(h, HEAD_ROWS), torch.split(labels, HEAD_ROWS), strict=True)
-    for part, wanted in rows:
-        logits = part.to(dtype) @ narrow.t()
-        top = logits.amax(1, keepdim=True).float()
-        hit = logits.gather(1, wanted[:, None]).float()
-        weights = logits.float().sub_(top).exp_()  # of the words, not yet summing to one
-        total = weights.sum(1, keepdim=True)
-        losses.append(total.log() + top - hit)
-        mean = (weights.to(dtype) @ narrow).float().div_(total)
-        grads.append(mean.sub_(narrow[wanted]))
-    return losses, grads
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        (g_h,) = ctx.saved_tensors
+        return (g_h * grad[:, None]).to(g_h.dtype), None, None, None
 
 
-@cache
-def attention() -> Any:
+class Attention(torch.autograd.Function):
     """``softmax(scale q k' + mask) v``, with key heads shared by groups of query heads.
 
     Scores are fp32, as in fused kernels: in bf16 they are a quarter faster, but scores in the
@@ -176,36 +144,30 @@ def attention() -> Any:
     values' type. Arguments: q (1, heads, L, size), k and v (1, key heads, S, size), mask (L, S),
     scale.
     """
-    import torch
 
-    class Attention(torch.autograd.Function):
-        @staticmethod
-        def forward(
-            ctx: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor, scale: float
-        ) -> Tensor:
-            groups = (k.shape[1], -1, *q.shape[2:])  # (key heads, queries of each, L, size)
-            flat = (k.shape[1], -1, q.shape[-1])
-            with torch.autocast(q.device.type, enabled=False):
-                scores = (q.float() * scale).reshape(flat) @ k[0].float().transpose(1, 2)
-                scores.view(*scores.shape[:1], -1, *mask.shape).add_(mask)
-                shares = scores.softmax(-1).to(v.dtype)  # (key heads, groups x L, S)
-                out = shares @ v[0]
-            ctx.save_for_backward(q.to(v.dtype), k.to(v.dtype), v, shares, out)
-            ctx.scale, ctx.types = scale, (q.dtype, k.dtype)
-            return out.view(groups).reshape(q.shape)
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor, scale: float) -> Tensor:
+        groups = (k.shape[1], -1, *q.shape[2:])  # (key heads, queries of each, L, size)
+        flat = (k.shape[1], -1, q.shape[-1])
+        with torch.autocast(q.device.type, enabled=False):
+            scores = (q.float() * scale).reshape(flat) @ k[0].float().transpose(1, 2)
+            scores.view(*scores.shape[:1], -1, *mask.shape).add_(mask)
+            shares = scores.softmax(-1).to(v.dtype)  # (key heads, groups x L, S)
+            out = shares @ v[0]
+        ctx.save_for_backward(q.to(v.dtype), k.to(v.dtype), v, shares, out)
+        ctx.scale, ctx.types = scale, (q.dtype, k.dtype)
+        return out.view(groups).reshape(q.shape)
 
-        @staticmethod
-        def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-            q, k, v, shares, out = ctx.saved_tensors
-            g = grad.to(v.dtype).reshape(out.shape)
-            g_v = shares.transpose(1, 2) @ g
-            along = (g.float() * out).sum(-1, keepdim=True)
-            g_s = (g @ v[0].transpose(1, 2)).sub_(along).mul_(shares).mul_(ctx.scale)
-            g_q = (g_s @ k[0]).reshape(q.shape)
-            g_k = g_s.transpose(1, 2) @ q.reshape(out.shape)
-            return g_q.to(ctx.types[0]), g_k[None].to(ctx.types[1]), g_v[None], None, None
-
-    return Attention
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        q, k, v, shares, out = ctx.saved_tensors
+        g = grad.to(v.dtype).reshape(out.shape)
+        g_v = shares.transpose(1, 2) @ g
+        along = (g.float() * out).sum(-1, keepdim=True)
+        g_s = (g @ v[0].transpose(1, 2)).sub_(along).mul_(shares).mul_(ctx.scale)
+        g_q = (g_s @ k[0]).reshape(q.shape)
+        g_k = g_s.transpose(1, 2) @ q.reshape(out.shape)
+        return g_q.to(ctx.types[0]), g_k[None].to(ctx.types[1]), g_v[None], None, None
 
 
 def install(model: nn.Module, dtype: str, probe: Callable[[], tuple[float, Tensor]]) -> bool:
@@ -215,9 +177,14 @@ def install(model: nn.Module, dtype: str, probe: Callable[[], tuple[float, Tenso
     ``dtype`` is that of the matrix products, bf16 or fp32.
     """
     loss, gradient = probe()
-    replace(model)
-    for head in (_head_is_plain(model), False):  # some families scale their logits
-        model.__dict__[HEAD] = head
+    for module in model.modules():
+        if fused := _fused(module):
+            _stand_in(module, fused)
+    causal: Any = model.get_base_model()  # type: ignore[operator]
+    head = causal.get_output_embeddings()
+    plain = type(head) is nn.Linear and head.bias is None
+    for parts in ((causal.get_decoder(), head) if plain else None, None):
+        model.__dict__[HEAD] = parts  # None the second time: some families scale their logits
         ours, own = probe()
         # Written so that a NaN on either side fails.
         near = (own - gradient).norm() <= SAME[dtype] * gradient.norm()
@@ -226,18 +193,6 @@ def install(model: nn.Module, dtype: str, probe: Callable[[], tuple[float, Tenso
     remove(model)
     LOG.info("fused training code differs on this model; its own code is used")
     return False
-
-
-def replace(model: nn.Module) -> None:
-    """Replace what can be replaced, without checking the result."""
-    for module in model.modules():
-        if _is_plain_lora(module):
-            _stand_in(module, _lora(module))
-        elif _is_rms_norm(module):
-            _stand_in(module, _norm(module))
-        elif _is_gated(module):
-            _stand_in(module, _gate(module))
-    model.__dict__[HEAD] = _head_is_plain(model)
 
 
 def remove(model: nn.Module) -> None:
@@ -249,24 +204,10 @@ def remove(model: nn.Module) -> None:
 
 def head_of(model: nn.Module) -> tuple[nn.Module, nn.Module] | None:
     """The decoder and the output head if the loss may call them separately, else None."""
-    import torch
-
-    if not (vars(model).get(HEAD) and torch.is_grad_enabled()):
-        return None
-    causal = model.get_base_model()  # type: ignore[operator]
-    return causal.get_decoder(), causal.get_output_embeddings()
-
-
-def _head_is_plain(model: nn.Module) -> bool:
-    from torch import nn
-
-    head = model.get_base_model().get_output_embeddings()  # type: ignore[operator]
-    return type(head) is nn.Linear and head.bias is None
+    return vars(model).get(HEAD) if torch.is_grad_enabled() else None
 
 
 def _stand_in(module: Any, fused: Callable[[Tensor], Tensor]) -> None:
-    import torch
-
     own = module.forward
 
     def forward(x: Tensor, *args: Any, **kwargs: Any) -> Any:
@@ -278,9 +219,31 @@ def _stand_in(module: Any, fused: Callable[[Tensor], Tensor]) -> None:
     module.forward = forward
 
 
+def _fused(module: Any) -> Callable[[Tensor], Tensor] | None:
+    """The function above that computes what a module does, as its structure shows, or None."""
+    from transformers.activations import SiLUActivation
+
+    if _is_plain_lora(module):
+        base, a, b = module.base_layer, module.lora_A[ADAPTER], module.lora_B[ADAPTER]
+        return lambda x: Lora.apply(  # type: ignore[no-untyped-call]
+            x, base.weight, base.bias, a.weight, b.weight, module.scaling[ADAPTER]
+        )
+    if type(module).__name__.endswith("RMSNorm") and hasattr(module, "variance_epsilon"):
+        if [name for name, _ in module.named_parameters()] != ["weight"]:
+            return None
+        return lambda x: RmsNorm.apply(  # type: ignore[no-untyped-call]
+            x, module.weight, module.variance_epsilon, _autocast_type(x)
+        )
+    parts = [getattr(module, f"{name}_proj", None) for name in ("gate", "up", "down")]
+    if isinstance(getattr(module, "act_fn", None), nn.SiLU | SiLUActivation) and None not in parts:
+        return lambda x: module.down_proj(  # as it is when it runs: an adapter wraps it
+            Gate.apply(module.gate_proj(x), module.up_proj(x))  # type: ignore[no-untyped-call]
+        )
+    return None
+
+
 def _is_plain_lora(module: Any) -> bool:
     from peft.tuners.lora import Linear
-    from torch import nn
 
     return (
         isinstance(module, Linear)
@@ -292,39 +255,7 @@ def _is_plain_lora(module: Any) -> bool:
     )
 
 
-def _lora(module: Any) -> Callable[[Tensor], Tensor]:
-    base, a, b = module.base_layer, module.lora_A[ADAPTER], module.lora_B[ADAPTER]
-    apply = lora().apply
-    return lambda x: apply(x, base.weight, base.bias, a.weight, b.weight, module.scaling[ADAPTER])
-
-
-def _is_rms_norm(module: nn.Module) -> bool:
-    named = type(module).__name__.endswith("RMSNorm") and hasattr(module, "variance_epsilon")
-    return named and [name for name, _ in module.named_parameters()] == ["weight"]
-
-
-def _norm(module: Any) -> Callable[[Tensor], Tensor]:
-    apply = rms_norm().apply
-    return lambda x: apply(x, module.weight, module.variance_epsilon, _autocast_type(x))
-
-
 def _autocast_type(x: Tensor) -> torch.dtype:
     """The type that the products that follow would cast x to anyway."""
-    import torch
-
     kind = x.device.type
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
-
-
-def _is_gated(module: Any) -> bool:
-    import torch
-    from transformers.activations import SiLUActivation
-
-    parts = [getattr(module, f"{name}_proj", None) for name in ("gate", "up", "down")]
-    silu = isinstance(getattr(module, "act_fn", None), torch.nn.SiLU | SiLUActivation)
-    return silu and None not in parts
-
-
-def _gate(module: Any) -> Callable[[Tensor], Tensor]:
-    apply = gate().apply
-    return lambda x: module.down_proj(apply(module.gate_proj(x), module.up_proj(x)))

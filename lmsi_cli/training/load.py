@@ -14,21 +14,23 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import numpy as np
+from numpy.typing import NDArray
 
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.splits import tensors
 from lmsi_cli.training.architectures import family, order, settings
-from lmsi_cli.training.header import ROPE, GgufMeta, read_meta
+from lmsi_cli.training.header import ROPE, GgufMeta, read_meta, untrainable
 
 if TYPE_CHECKING:
-    import numpy as np
     import torch
-    from numpy.typing import NDArray
+    from gguf import ReaderTensor
     from torch import nn
 
 Dtype = Literal["bf16", "fp32"]
@@ -37,22 +39,17 @@ SLAB = 1 << 22
 
 
 def skeleton(gguf: Path) -> nn.Module:
-    """Build the model that ``gguf`` describes, with its parameters on the meta device.
-
-    LmsiError: the architecture, or something in this file, cannot be trained; says what.
-    """
+    """Build the model of a file on the meta device; LmsiError: it cannot be trained, and why."""
     from accelerate import init_empty_weights
     from transformers import AutoModelForCausalLM
 
     meta = read_meta(gguf)
-    family(meta)
     try:
         with quiet(), init_empty_weights(include_buffers=False):
             model = AutoModelForCausalLM.from_config(configuration(meta))
     except (ValueError, NotImplementedError, KeyError, RuntimeError, TypeError, ImportError) as e:
-        raise LmsiError(
-            f"training is not possible: transformers cannot build architecture "
-            f"'{meta.architecture}' of this file; sampling and voting work",
+        raise untrainable(
+            f"transformers cannot build architecture '{meta.architecture}' of this file",
             hint=f"{type(e).__name__}: {e}".splitlines()[0],
         ) from e
     model.tie_weights()  # again: on the meta device, each end got a parameter of its own
@@ -88,11 +85,25 @@ def load_base(gguf: Path, dtype: Dtype) -> nn.Module:
 
     LmsiError: the architecture cannot be loaded, or the file has too many or too few tensors.
     """
-    meta = read_meta(gguf)
-    model = skeleton(gguf)
-    narrow = block_linears(model).items() if dtype == "bf16" else ()
-    names = {f"{name}.{leaf}" for name, part in narrow for leaf, _ in part.named_parameters()}
-    fill(model, gguf, meta, frozenset(names))
+    import torch
+
+    meta, model = read_meta(gguf), skeleton(gguf)
+    by_name = _places(model, meta)
+    absent = _absent(by_name, meta)
+    if dtype == "bf16":
+        for part in block_linears(model).values():
+            part.to(torch.bfloat16)
+    for name, p in list(model.named_parameters()):  # no memory is taken before it is written
+        owner, _, leaf = name.rpartition(".")
+        whole = torch.nn.Parameter(torch.empty_like(p, device="cpu"), requires_grad=False)
+        setattr(model.get_submodule(owner), leaf, whole)
+    for name in absent:  # llama.cpp adds no bias where the file has none
+        _target(model, *by_name[name]).zero_()
+    for tensor in tensors(gguf):
+        if tensor.name in by_name:
+            target = _target(model, *by_name[tensor.name])
+            for where, values in _slabs(tensor, target.shape, meta):
+                target[where] = values.to(target.dtype)
     model.tie_weights()  # type: ignore[operator]
     if meta.rope_factors is not None:
         _scale_rope(model, meta.rope_factors)
@@ -125,18 +136,15 @@ def sizes(layer: nn.Module) -> tuple[int, int]:
 
 def _scale_rope(model: nn.Module, factors: NDArray[np.float32]) -> None:
     """Divide the rotary frequencies by the file's factors, which ``configuration`` leaves out."""
-    import torch
-
     found = 0
     for part in model.modules():
         frequencies = getattr(part, "inv_freq", None)
-        if isinstance(frequencies, torch.Tensor) and frequencies.shape == factors.shape:
-            frequencies.div_(torch.from_numpy(factors))
+        if frequencies is not None and frequencies.shape == factors.shape:
+            frequencies.div_(frequencies.new_tensor(factors))
             found += 1
     if not found:
-        raise LmsiError(
-            "training is not possible: the file scales positions by rope_freqs in a way that "
-            "transformers does not; sampling and voting work"
+        raise untrainable(
+            "the file scales positions by rope_freqs in a way that transformers does not"
         )
 
 
@@ -158,31 +166,13 @@ def quiet() -> Iterator[None]:
             hf.enable_progress_bar()
 
 
-class Place(NamedTuple):
-    """Where a tensor of the file goes: a parameter, and which part of it.
-
-    ``half`` is 0 or 1 where two tensors of the file share a parameter (an expert's gate and up).
-    """
-
-    parameter: str
-    half: int | None = None
-
-
-def namer(meta: GgufMeta) -> Callable[[str], str | None]:
-    """A function from a name in transformers, with or without suffix, to the file's name."""
+def name_in_file(ours: str, meta: GgufMeta) -> str | None:
+    """The file's name for a name in transformers, with or without suffix; None: it has none."""
     table = _table(meta.architecture, meta.blocks)
-
-    def name(ours: str) -> str | None:
-        if table is None:
-            return None
-        # Some tables leave out the outermost module.
-        for spelling in (ours, ours.partition(".")[2]):
-            found = table.get_name(spelling, try_suffixes=(".weight", ".bias"))
-            if found:
-                return str(found)
-        return None
-
-    return name
+    # Some tables leave out the outermost module.
+    spellings = (ours, ours.partition(".")[2]) if table is not None else ()
+    found = (table.get_name(name, try_suffixes=(".weight", ".bias")) for name in spellings)
+    return next((str(name) for name in found if name), None)
 
 
 @lru_cache(maxsize=4)
@@ -194,82 +184,55 @@ def _table(architecture: str, blocks: int) -> Any:  # noqa: ANN401 - untyped lib
     return gguf.get_tensor_name_map(arch, blocks) if arch is not None else None
 
 
-def places(model: nn.Module, meta: GgufMeta) -> dict[str, Place]:
-    """Where each tensor of the file goes, by its name in the file."""
-    name = namer(meta)
-    by_name: dict[str, Place] = {}
+def _places(model: nn.Module, meta: GgufMeta) -> dict[str, tuple[str, int | None]]:
+    """Where each tensor of the file goes, by its name in the file: a parameter, and which half.
+
+    The half is 0 or 1 where two tensors of the file share a parameter (an expert's gate and up).
+    """
+    found: dict[str, tuple[str, int | None]] = {}
     for ours, _ in model.named_parameters():
-        theirs = name(ours) or ours
+        theirs = name_in_file(ours, meta) or ours
         if ours.endswith("experts.gate_up_proj"):
             block = next(step for step in ours.split(".") if step.isdigit())
-            by_name[f"blk.{block}.ffn_gate_exps.weight"] = Place(ours, 0)
-            by_name[f"blk.{block}.ffn_up_exps.weight"] = Place(ours, 1)
+            found[f"blk.{block}.ffn_gate_exps.weight"] = ours, 0
+            found[f"blk.{block}.ffn_up_exps.weight"] = ours, 1
         else:
             whole = theirs.endswith((".weight", ".bias"))
-            by_name[theirs if whole else f"{theirs}.weight"] = Place(ours)
-    return by_name
+            found[theirs if whole else f"{theirs}.weight"] = ours, None
+    return found
 
 
-def fill(model: nn.Module, gguf: Path, meta: GgufMeta, narrow: frozenset[str]) -> None:
-    """Load the file's weights into a model on the meta device, as frozen parameters.
-
-    Those named in ``narrow`` are stored as bf16, all others as fp32.
-
-    LmsiError: a tensor has no place, a parameter no tensor, the type cannot be dequantised, or a
-    weight is infinite or not a number; says which.
-    """
-    import torch
-
-    by_name = places(model, meta)
-    absent = set(by_name) - set(meta.shapes)
-    lost = sorted(set(meta.shapes) - set(by_name) - set(ROPE))
+def _absent(places: Collection[str], meta: GgufMeta) -> set[str]:
+    """The biases that the file lacks; LmsiError: it lacks more, or has what has no place."""
+    absent = set(places) - set(meta.shapes)
+    lost = sorted(set(meta.shapes) - set(places) - set(ROPE))
     missing = sorted(name for name in absent if not name.endswith(".bias"))
     if lost or missing:
         what = f"no place for {lost[0]}" if lost else f"no weights for {missing[0]}"
-        raise LmsiError(
-            f"training is not possible: {what} and {len(lost or missing) - 1} more tensors of "
-            f"architecture '{meta.architecture}' in transformers; sampling and voting work"
+        raise untrainable(
+            f"{what} and {len(lost or missing) - 1} more tensors of "
+            f"architecture '{meta.architecture}' in transformers"
         )
-    made: dict[str, torch.Tensor] = {}
-
-    def target(place: Place) -> torch.Tensor:
-        if place.parameter not in made:  # a frozen parameter replaces the one on the meta device
-            owner, _, leaf = place.parameter.rpartition(".")
-            own = model.get_submodule(owner)._parameters
-            dtype = torch.bfloat16 if place.parameter in narrow else torch.float32
-            made[place.parameter] = torch.empty(own[leaf].shape, dtype=dtype)  # type: ignore[union-attr]
-            own[leaf] = torch.nn.Parameter(made[place.parameter], requires_grad=False)
-        return _part(model, made[place.parameter], place)
-
-    for name in absent:  # llama.cpp adds no bias where the file has none
-        target(by_name[name]).zero_()
-    for tensor in tensors(gguf):
-        if place := by_name.get(tensor.name):
-            whole = target(place)
-            for where, values in _slabs(tensor, whole.shape, meta):
-                whole[where] = values.to(whole.dtype)
+    return absent
 
 
-def _part(model: nn.Module, target: torch.Tensor, place: Place) -> torch.Tensor:
+def _target(model: nn.Module, parameter: str, half: int | None) -> torch.Tensor:
     """The part of a parameter that one tensor of the file fills, in the file's order of axes."""
     from transformers.pytorch_utils import Conv1D  # stores its matrix as (in, out); GPT-2's layers
 
-    if place.half is not None:
-        size = target.shape[1] // 2
-        return target[:, place.half * size : (place.half + 1) * size]
-    owner, _, leaf = place.parameter.rpartition(".")
-    turned = leaf == "weight" and isinstance(model.get_submodule(owner), Conv1D)
-    return target.T if turned else target
+    owner, _, leaf = parameter.rpartition(".")
+    module = model.get_submodule(owner)
+    target = cast("torch.Tensor", getattr(module, leaf))
+    if half is not None:
+        return target.chunk(2, dim=1)[half]
+    return target.T if leaf == "weight" and isinstance(module, Conv1D) else target
 
 
 def _slabs(
-    tensor: Any,  # noqa: ANN401 - untyped
-    shape: Sequence[int],
-    meta: GgufMeta,
+    tensor: ReaderTensor, shape: Sequence[int], meta: GgufMeta
 ) -> Iterator[tuple[Any, torch.Tensor]]:
-    """Dequantise a tensor of the file piece by piece.
+    """Dequantise a tensor of the file piece by piece; ``shape`` is that of the part it fills.
 
-    ``shape`` is that of the part of the parameter that it fills, in the file's order of axes.
     Yields each piece's index in that part and its numbers in fp32. LmsiError: the sizes differ, or
     the numbers cannot be read.
     """
@@ -278,9 +241,8 @@ def _slabs(
     theirs, rows = meta.shapes[tensor.name], order(tensor.name, meta)
     shift = float(family(meta).shifted and tensor.name.endswith("norm.weight"))
     if torch.Size(shape).numel() != torch.Size(theirs).numel():
-        raise LmsiError(
-            f"training is not possible: {tensor.name} is {theirs} in the file and "
-            f"{tuple(shape)} in transformers; sampling and voting work"
+        raise untrainable(
+            f"{tensor.name} is {theirs} in the file and {tuple(shape)} in transformers"
         )
     if len(theirs) != 2 or len(shape) != 2:
         values = torch.from_numpy(numbers(tensor, tensor.data)) - shift
@@ -292,12 +254,8 @@ def _slabs(
         yield where, torch.from_numpy(numbers(tensor, tensor.data[start : start + step]))
 
 
-def numbers(tensor: Any, data: NDArray[Any]) -> NDArray[np.float32]:  # noqa: ANN401 - untyped
-    """Dequantise rows of a tensor.
-
-    LmsiError: gguf cannot dequantise this type, or a number is infinite or NaN.
-    """
-    import numpy as np
+def numbers(tensor: ReaderTensor, data: NDArray[Any]) -> NDArray[np.float32]:
+    """Dequantise rows of a tensor; LmsiError: gguf cannot, or a number is infinite or NaN."""
     from gguf import dequantize
 
     try:

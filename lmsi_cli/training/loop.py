@@ -19,24 +19,24 @@ from statistics import fmean
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from lmsi_cli.config import TrainConfig
 from lmsi_cli.jsonl import appender, read_records, write_records
-from lmsi_cli.records import Progress
-from lmsi_cli.training import adapter, attention, checkpoint, data, devices, kernels, processes
-from lmsi_cli.training.load import Dtype
-from lmsi_cli.training.losses import StepFigures, accumulate, merge
-from lmsi_cli.training.memory import Trimmer
-from lmsi_cli.training.validation import LOG as READINGS
-from lmsi_cli.training.validation import (
-    DestroyedError,
-    Reading,
-    Watched,
-    best,
-    due,
-    judge,
-    measure,
+from lmsi_cli.records import Progress, Record
+from lmsi_cli.training import (
+    adapter,
+    attention,
+    checkpoint,
+    data,
+    devices,
+    memory,
+    processes,
+    validation,
 )
+from lmsi_cli.training.load import Dtype
+from lmsi_cli.training.losses import accumulate, merge
+from lmsi_cli.training.validation import DestroyedError, Reading
 
 if TYPE_CHECKING:
     import torch
@@ -53,32 +53,42 @@ _SAMPLE = [
 ]
 
 
-class LogLine(StepFigures, frozen=True, kw_only=True):
-    """One finished step: its figures, learning rate, gradient norm and wall time."""
+class LogLine(Record, frozen=True, kw_only=True):
+    """One finished step: the mean loss over its completion tokens or pairs, and its figures.
+
+    ``tokens`` went through the model; ``unpacked_tokens`` would have if every completion had its
+    own row. The rewards (``losses.pair_terms``) are means over a step's pairs, under TRL's names:
+    ``accuracies`` is the share of pairs whose chosen side has the higher one, ``margins`` is the
+    mean of its lead.
+    """
 
     step: int
+    loss: float
     lr: float
     grad_norm: float
     seconds: float
+    tokens: int
+    unpacked_tokens: int
+    completion_tokens: int
+    rewards_chosen: float | UnsetType = msgspec.field(default=UNSET, name="rewards/chosen")
+    rewards_rejected: float | UnsetType = msgspec.field(default=UNSET, name="rewards/rejected")
+    rewards_accuracies: float | UnsetType = msgspec.field(default=UNSET, name="rewards/accuracies")
+    rewards_margins: float | UnsetType = msgspec.field(default=UNSET, name="rewards/margins")
 
 
 class TrainingRun(NamedTuple):
-    """What a run trains on and where it keeps its state; ``name`` is its fingerprint.
+    """What a run trains on and where it keeps its state.
 
-    ``watched`` are the examples to validate on; None: no validation.
+    ``watched`` are the examples to validate on, one per question; ``unseen``: not to train on.
     """
 
     examples: Sequence[data.TokenExample]
     config: TrainConfig
     dtype: Dtype
     out: Path
-    name: str
-    watched: Watched | None = None
-
-    @property
-    def unseen(self) -> bool:
-        """Whether it is validated on questions that it is not trained on."""
-        return self.watched is not None and self.watched.unseen
+    header: checkpoint.Header
+    watched: Sequence[data.TokenExample] = ()
+    unseen: bool = False
 
 
 class Outcome(NamedTuple):
@@ -100,7 +110,6 @@ def fit(model: nn.Module, training: TrainingRun, progress: Progress) -> Outcome:
     written; or the folder holds another unfinished run. KeyboardInterrupt is passed on after a
     checkpoint is written.
     """
-    training.out.mkdir(parents=True, exist_ok=True)
     run = _Run(model, training, progress)
     model.train()
     try:
@@ -120,26 +129,23 @@ class _Run:
 
     def __init__(self, model: nn.Module, training: TrainingRun, progress: Progress) -> None:
         self.model, self.training, self.progress = model, training, progress
-        self.config, self.out, watched = training.config, training.out, training.watched
+        self.config, self.out = training.config, training.out
         self.parameters = adapter.trainable(model)
         self.optimizer = devices.adamw(self.parameters.values(), self.config)
-        longest = max(
-            e.length for e in [*training.examples, *(watched.examples if watched else [])]
-        )
-        self.row_tokens = 0  # one example a row, unless attention is plain causal
-        if attention.supports(getattr(model, "config", None), longest):
+        if self.config.row_tokens:  # 0: one example a row, without plain causal attention
             attention.install(model)
-            self.row_tokens = self.config.row_tokens
         if devices.of(model).type == "cpu":  # where the kernels were measured
-            speed_up(model, training.dtype, self.row_tokens)
+            speed_up(model, training.dtype, self.config.row_tokens)
         self.steps = plan(len(training.examples), self.config)
         self.done, self.best = checkpoint.load(
-            self.out, self._header(0), self.parameters, self.optimizer
+            self.out, training.header, self.parameters, self.optimizer
         )
-        self.whole, self.saved, self.stopped, self.heap = True, time.monotonic(), "", Trimmer()
+        self.whole, self.stopped, self.saved = True, "", time.monotonic()
+        self.heap = memory.Trimmer()
         self.log = _kept(self.out / LOG, LogLine, self.done)
-        self.readings = _kept(self.out / READINGS, Reading, self.done) if watched else []
-        self.watched = data.pack(watched.examples, self.row_tokens) if watched else []
+        self.watched = data.pack(training.watched, self.config.row_tokens)
+        readings = self.out / validation.LOG
+        self.readings = _kept(readings, Reading, self.done) if self.watched else []
 
     def finish(self) -> None:
         """Run steps and validations in turn, first a validation that the checkpoint lacks."""
@@ -168,19 +174,18 @@ class _Run:
         """One optimiser step; if its figures are not finite, sets ``stopped`` and returns None."""
         import torch
 
-        started, config = time.perf_counter(), self.config
+        started, config, here = time.perf_counter(), self.config, processes.place()
         batch = [self.training.examples[i] for i in self.steps[self.done]]
         rate = learning_rate(self.done, len(self.steps), config)
         # Dropout differs between steps and between processes, and a resumed run repeats it.
-        torch.manual_seed(hash((config.seed, self.done, processes.place().rank)) % 2**63)
-        pairs = config if config.loss == "scpo" else None
-        over = len(batch) if pairs else sum(e.predicted for e in batch)
-        own = processes.part(batch)
-        part = accumulate(self.model, own, self.row_tokens, self.training.dtype, over, pairs)
+        torch.manual_seed(hash((config.seed, self.done, here.rank)) % 2**63)
+        over = len(batch) if config.loss == "scpo" else sum(e.predicted for e in batch)
+        own = batch[here.rank :: here.world]
+        part = accumulate(self.model, own, config, self.training.dtype, over)
         figures = merge(part, self.parameters.values())
         longest = config.max_grad_norm or math.inf
         norm = float(torch.nn.utils.clip_grad_norm_(self.parameters.values(), longest))
-        if not (math.isfinite(figures.loss) and math.isfinite(norm)):
+        if not (math.isfinite(figures["loss"]) and math.isfinite(norm)):
             names = ", ".join(e.name for e in batch)
             self.stopped = (
                 f"step {self.done + 1}: the loss or its gradient is not a number; examples: {names}"
@@ -196,40 +201,37 @@ class _Run:
             lr=rate,
             grad_norm=norm,
             seconds=time.perf_counter() - started,
-            **msgspec.structs.asdict(figures),
+            **figures,
         )
 
     def _validate(self) -> None:
         """Validate if that is due and not done yet, keep the best adapter, and stop if need be."""
-        config, taken = self.config, self.readings[-1].step if self.readings else -1
-        wanted = due(self.done, len(self.steps), config.eval_every)
+        config, unseen = self.config, self.training.unseen
+        taken = self.readings[-1].step if self.readings else -1
+        wanted = validation.due(self.done, len(self.steps), config.eval_every)
         if self.watched and taken < self.done and wanted:
-            reading = measure(self.model, self.watched, self.training.dtype, self.done)
+            reading = validation.measure(self.model, self.watched, self.training.dtype, self.done)
             if not math.isfinite(reading.loss):
                 self.stopped = f"step {self.done}: the adapted model computes NaN"
                 return
             self.readings.append(reading)
-            if self.done and reading is best(self.readings, config, self.training.unseen):
+            if self.done and reading is validation.best(self.readings, config, unseen):
                 self.best = {name: p.detach().clone() for name, p in self.parameters.items()}
                 self.save()
-            with appender(self.out / READINGS, Reading) as log:
+            with appender(self.out / validation.LOG, Reading) as log:
                 log.write(reading)
-        self.stopped = judge(self.readings, config, self.training.unseen)
-
-    def _header(self, step: int) -> checkpoint.Header:
-        settings = checkpoint.decisive(self.config)
-        return checkpoint.Header(fingerprint=self.training.name, step=step, settings=settings)
+        self.stopped = validation.judge(self.readings, config, unseen)
 
     def save(self) -> None:
         """Write the checkpoint; never in the middle of a step."""
-        header = self._header(self.done)
+        header = msgspec.structs.replace(self.training.header, step=self.done)
         checkpoint.save(self.out, header, self.parameters, self.optimizer, self.best)
         self.saved = time.monotonic()
 
     def outcome(self) -> Outcome:
         """Restore the best weights if later steps changed them."""
         unseen, say = self.training.unseen, self.progress.say
-        taken = best(self.readings, self.config, unseen)
+        taken = validation.best(self.readings, self.config, unseen)
         if self.stopped:
             say(f"stopped: {self.stopped}")
         if taken is None and self.stopped:
@@ -292,11 +294,13 @@ def speed_up(model: nn.Module, dtype: Dtype, row_tokens: int) -> bool:
     """
     import torch
 
+    from lmsi_cli.training import kernels
+
     def probe() -> tuple[float, torch.Tensor]:
         model.zero_grad()
-        figures = accumulate(model, _SAMPLE, row_tokens, dtype, over=7)
+        figures = accumulate(model, _SAMPLE, TrainConfig(row_tokens=row_tokens), dtype, over=7)
         wanted = [p for p in model.parameters() if p.requires_grad]
-        loss = merge(figures, wanted).loss  # so that all processes decide alike
+        loss = merge(figures, wanted)["loss"]  # so that all processes decide alike
         gradient = torch.cat([p.grad.flatten() for p in wanted if p.grad is not None])
         model.zero_grad()
         return loss, gradient

@@ -3,9 +3,9 @@
 The formula needs the file's header, the longest example and the settings; no weight is read. For
 its backward pass, a block keeps roughly the inputs and outputs of its matrices, once each in the
 type of the products, and the attention weights. docs/training.md compares the formula with
-measured peaks. A need, in bytes:
+measured peaks. In bytes:
 
-    Need(weights=1260000000, adapter=140000000, row=2800000000, libraries=610000000)
+    need(...) == (1260000000, 140000000, 2800000000, 610000000)
 
 Rows differ in length from step to step, and every new length costs memory in two ways: glibc's
 heap gets holes that the next, slightly longer tensor does not fit into, and oneDNN keeps up to
@@ -20,19 +20,17 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import NamedTuple
 
 import msgspec
+import psutil
 
 from lmsi_cli.config import TrainConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.training.attention import SMALL
 from lmsi_cli.training.data import TokenExample
 from lmsi_cli.training.header import GgufMeta
-from lmsi_cli.training.kernels import HEAD_ROWS
 from lmsi_cli.training.load import Dtype
 
 GIB = 1 << 30
@@ -46,28 +44,25 @@ GROWTH = 1.2  # growth that makes returning pages worth it; mapping a GB again t
 GROUPS, OWN_GROUP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
 
-class Need(NamedTuple):
-    """Bytes beyond what the process has now; ``row`` is the largest forward and backward pass."""
-
-    weights: int
-    adapter: int
-    row: int
-    libraries: int
-
-
 def need(
     meta: GgufMeta, examples: Sequence[TokenExample], dtype: Dtype, config: TrainConfig
-) -> Need:
-    """Estimate a run's memory; ``row_tokens`` is 0 if the model takes one example a row."""
-    size, trained = (2 if dtype == "bf16" else 4), _layers(meta, config)
+) -> tuple[int, int, int, int]:
+    """Estimate the bytes that a run needs beyond what the process has now, in four parts.
+
+    These are weights, adapter, the row with the largest forward and backward pass, and libraries.
+    ``row_tokens`` is 0 if the model takes one example a row.
+    """
+    from lmsi_cli.training.kernels import HEAD_ROWS
+
+    size = 2 if dtype == "bf16" else 4
+    trained = config.layers if isinstance(config.layers, int) else meta.blocks
     matrices = {n: s for n, s in meta.shapes.items() if n.startswith("blk.") and len(s) > 1}
     weights = sum(prod(s) * (size if n in matrices else 4) for n, s in meta.shapes.items())
     adapted = _ends(meta, matrices, PARTS.get(config.target, ""))
     adapter = ADAM * config.rank * trained * adapted
     # tokens of the largest row, and how many keys of each token have their weights kept
-    fitting = [e for e in examples if e.length <= config.max_length] or examples
-    longest = max(e.length for e in fitting)
-    span = max(len(e.completions) * len(e.prompt) + sum(map(len, e.completions)) for e in fitting)
+    longest = max(e.length for e in examples)
+    span = max(len(e.completions) * len(e.prompt) + sum(map(len, e.completions)) for e in examples)
     tokens = max(span, min(config.row_tokens, config.batch_size * span))
     seen = min(longest, SMALL // longest)
     block = size * tokens * (_ends(meta, matrices) + meta.heads * seen)
@@ -76,11 +71,7 @@ def need(
     words, width = meta.shapes["token_embd.weight"][:2]
     head = HEAD_ROWS * words * (2 * size + 8) + (2 * words * width if dtype == "bf16" else 0)
     holes = int(HOLES * (resident() + weights + adapter))
-    return Need(weights, adapter, kept + head, LIBRARIES[dtype] + holes)
-
-
-def _layers(meta: GgufMeta, config: TrainConfig) -> int:
-    return meta.blocks if isinstance(config.layers, str) else min(meta.blocks, config.layers)
+    return weights, adapter, kept + head, LIBRARIES[dtype] + holes
 
 
 def _ends(meta: GgufMeta, matrices: dict[str, tuple[int, ...]], part: str = "") -> int:
@@ -122,8 +113,6 @@ def recomputing(
 
 def free_bytes() -> int:
     """Free bytes of the machine, or of a control group (a container, systemd) that has fewer."""
-    import psutil
-
     free = int(psutil.virtual_memory().available)
     with suppress(OSError):
         lines = OWN_GROUP.read_text().splitlines()
@@ -141,11 +130,10 @@ def prepare() -> None:
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(PRODUCTS))
 
 
-@dataclass
 class Trimmer:
     """Gives free memory back to the system between two steps, where the C library can."""
 
-    low: int = 0  # resident bytes one step after memory was last returned; 0: not known yet
+    low = 0  # resident bytes one step after memory was last returned; 0: not known yet
 
     def after_step(self) -> None:
         """Return free pages if the process has grown by ``GROWTH``."""
@@ -159,8 +147,6 @@ class Trimmer:
 
 def resident() -> int:
     """The process's resident size in bytes."""
-    import psutil
-
     return int(psutil.Process().memory_info().rss)
 
 

@@ -19,6 +19,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from unicodedata import is_normalized
 
+import numpy as np
+from numpy.typing import NDArray
+
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.splits import readers, tensors
 from lmsi_cli.training.adapter import with_adapter
@@ -26,8 +29,6 @@ from lmsi_cli.training.header import read_meta
 from lmsi_cli.training.load import numbers, quiet
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
     from torch import nn
 
 ALPHA = "adapter.lora.alpha"
@@ -98,26 +99,24 @@ def merge(base: Path, lora: Lora, out: Path, scale: float, wide: bool = False) -
     dequantised, or a sum does not fit F16.
     """
     import gguf
-    import numpy as np
 
-    parts = readers(base, whole=True)
+    parts, meta = readers(base, whole=True), read_meta(base)
     reader, whole = parts[0], [t for part in parts for t in part.tensors]
-    shapes = {t.name: tuple(int(n) for n in reversed(t.shape)) for t in whole}
     for name, (a, b) in lora.pairs.items():
-        if shapes.get(name) != (b.shape[0], a.shape[1]):
+        if meta.shapes.get(name) != (b.shape[0], a.shape[1]):
             raise LmsiError(
                 f"{base}: the adapter's '{name}' of {b.shape[0]} x {a.shape[1]} has no counterpart",
                 hint="an adapter fits only the base it was trained on",
             )
     types = gguf.GGMLQuantizationType
-    writer = gguf.GGUFWriter(out, read_meta(base).architecture, endianess=reader.endianess)
+    writer = gguf.GGUFWriter(out, meta.architecture, endianess=reader.endianess)
     try:
         _copy_metadata(reader, writer)
         writer.data_alignment = reader.alignment
         for t in whole:
             shape, kind, size, number = t.data.shape, t.data.dtype, t.data.nbytes, t.tensor_type
             if t.name in lora.pairs:
-                shape, kind = shapes[t.name], np.dtype(_float(t, wide))
+                shape, kind = meta.shapes[t.name], np.dtype(_float(t, wide))
                 size = int(np.prod(shape)) * kind.itemsize
                 number = types.F32 if kind == np.float32 else types.F16
             writer.add_tensor_info(t.name, shape, kind, size, number)
@@ -149,14 +148,10 @@ def _copy_metadata(reader: Any, writer: Any) -> None:  # noqa: ANN401 - untyped 
 
 
 def _float(tensor: Any, wide: bool) -> Any:  # noqa: ANN401 - untyped library
-    import numpy as np
-
     return np.float32 if wide or tensor.tensor_type.name in WIDE else np.float16
 
 
 def _weights(whole: list[Any], lora: Lora, scale: float, wide: bool) -> Iterator[NDArray[Any]]:
-    import numpy as np
-
     for tensor in whole:
         if tensor.name not in lora.pairs:
             yield tensor.data
@@ -170,13 +165,6 @@ def _weights(whole: list[Any], lora: Lora, scale: float, wide: bool) -> Iterator
         yield data
 
 
-class Tokenizer(NamedTuple):
-    """Whether the folder has a tokenizer, and how it compares or why it is missing."""
-
-    written: bool
-    note: str
-
-
 def save_merged(gguf: Path, adapter_dir: Path, out: Path, kind: str) -> None:
     """Write the merged model's weights, as ``kind`` F16, BF16 or F32, and its configuration.
 
@@ -185,7 +173,7 @@ def save_merged(gguf: Path, adapter_dir: Path, out: Path, kind: str) -> None:
     """
     import torch
 
-    merged = with_adapter(gguf, adapter_dir, "fp32").merge_and_unload()  # type: ignore[operator]
+    merged = with_adapter(gguf, adapter_dir).merge_and_unload()  # type: ignore[operator]
     dtype = getattr(torch, DTYPES[kind])
     with torch.no_grad():
         merged = merged.to(dtype)
@@ -205,7 +193,6 @@ def _scale_positions(config: Any, gguf: Path) -> None:  # noqa: ANN401 - transfo
     turns to ``high_freq_factor``. The factors fix only ratios of the turns and that context, so
     the low one is set to 1, as in all such models. LmsiError: the factors follow another rule.
     """
-    import numpy as np
     from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
     factors = read_meta(gguf).rope_factors
@@ -246,16 +233,16 @@ def load_merged(folder: Path) -> nn.Module:
 
 def save_tokenizer(
     gguf: Path, out: Path, texts: Sequence[str], encode: Callable[[str], list[int]]
-) -> Tokenizer:
+) -> tuple[bool, str]:
     """Write the file's tokenizer for ``transformers``, unless it would give other ids.
 
     ``encode`` is the GGUF's own, through llama.cpp; both are compared on ``TEXTS`` and ``texts``.
+    Returns whether it is written, and how it compares or why it is missing.
     """
     from transformers import AutoTokenizer
 
     # transformers composes characters where the original tokenizer does; llama.cpp never does
     asked = [t for t in (*TEXTS, *texts) if is_normalized("NFC", t)]
-    wrong: list[str] | None = None
     try:
         with quiet():
             made = AutoTokenizer.from_pretrained(
@@ -267,11 +254,9 @@ def save_tokenizer(
         note = f"transformers cannot make one of this file ({type(e).__name__})"
     else:
         wrong = [t for t in asked if list(read(t)["input_ids"]) != encode(t)]
-        note = f"the same ids as llama.cpp's on {len(asked)} texts"
-        if wrong:
-            note = f"transformers' own gives other ids, as for {wrong[0][:40]!r}"
-    written = wrong == []
-    if not written:
-        for name in TOKENIZER:
-            (out / name).unlink(missing_ok=True)
-    return Tokenizer(written, note)
+        if not wrong:
+            return True, f"the same ids as llama.cpp's on {len(asked)} texts"
+        note = f"transformers' own gives other ids, as for {wrong[0][:40]!r}"
+    for name in TOKENIZER:
+        (out / name).unlink(missing_ok=True)
+    return False, note

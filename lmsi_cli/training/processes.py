@@ -10,17 +10,16 @@ writes and reports. The launcher's variables, as read:
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple
 
 from lmsi_cli.errors import LmsiError
 
 if TYPE_CHECKING:
     import torch
 
-T = TypeVar("T")
 # The others wait while the first one reads a large file; a process that died is noticed at once.
 PATIENCE = timedelta(hours=2)
 
@@ -79,11 +78,6 @@ def wait() -> None:
     import torch
 
     total(torch.zeros(1))
-
-
-def part(batch: Sequence[T]) -> Sequence[T]:
-    """This process's examples of a step, every n-th of them."""
-    return batch[place().rank :: place().world]
 
 
 def total(tensor: torch.Tensor) -> torch.Tensor:

@@ -2,7 +2,7 @@
 
 Knows nothing of llama.cpp, of the command line or of where the examples come from. Its result:
 
-    Trained(TrainSummary(steps=98, examples=780, final_loss=0.24, ...), logits)
+    TrainSummary(steps=98, examples=780, final_loss=0.24, ...), logits
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -35,7 +35,7 @@ from lmsi_cli.training.data import Example
 from lmsi_cli.training.examples import FEWEST, chosen, one_each, refuse_empty, split
 from lmsi_cli.training.header import GgufMeta, read_meta, repository
 from lmsi_cli.training.loop import LogLine, Outcome, TrainingRun, fit, plan
-from lmsi_cli.training.validation import SELDOM, Watched
+from lmsi_cli.training.validation import SELDOM
 
 if TYPE_CHECKING:
     from torch import nn
@@ -45,8 +45,7 @@ VOCABULARY = 30_000  # a matrix with a side this long holds words and is no typi
 AUTO, SMALL_LR, LARGE_LR, LARGE = "auto", 1e-3, 2e-4, 100_000_000
 FEW_PAIRS = 32  # four steps; training on fewer was not measured, and plain examples are many more
 PAIRS_LR = 5e-5  # of a large model on pairs; measured: at 2e-4 it lost what it gained at this rate
-# Tokens of a row: on a CPU, a large model is as fast with short rows, which take less memory.
-ROWS, LARGE_ROWS = 1536, 768
+LARGE_ROWS = 768  # tokens of a row: a large model is as fast with them on a CPU, in less memory
 
 
 class Validation(Record, frozen=True, kw_only=True):
@@ -63,7 +62,7 @@ class TrainSummary(Record, frozen=True, kw_only=True):
     """What a training run did; losses are means over the first and the last few steps.
 
     ``stopped`` says why it ended before its last step; empty if it did not. ``reward_margin`` and
-    ``reward_accuracy`` (``losses.StepFigures``), for pairs only, are means over the last few steps.
+    ``reward_accuracy`` (``loop.LogLine``), for pairs only, are means over the last few steps.
     """
 
     steps: int
@@ -85,13 +84,6 @@ class TrainSummary(Record, frozen=True, kw_only=True):
     reward_accuracy: float | None = None
 
 
-class Trained(NamedTuple):
-    """The summary, and the adapted model's logits for the proofs of ``verify``."""
-
-    summary: TrainSummary
-    logits: verify.LogitsFn
-
-
 def train(  # noqa: PLR0913 - the base and what is known of it
     examples: Sequence[Example],
     gguf: Path,
@@ -100,51 +92,51 @@ def train(  # noqa: PLR0913 - the base and what is known of it
     codec: data.Codec,
     progress: Progress,
     witness: verify.Witness | None = None,
-) -> Trained:
+) -> tuple[TrainSummary, verify.LogitsFn]:
     """Train an adapter over ``gguf`` and save it in ``out``; resume a run that was killed.
 
     Only the completions of ``examples`` count in the loss. The last checkpoint stays, so if the
     proof is interrupted, or fails for an outside reason, no training is lost. ``codec`` is the
     GGUF's own tokenizer; ``witness`` has llama.cpp's logits, which PyTorch's must match first.
 
-    LmsiError: there is nothing to train on, the model cannot be trained, the run does not fit into
-    memory, or the loss is NaN.
+    Returns the summary, and the adapted model's logits for the proofs of ``verify``. LmsiError:
+    there is nothing to train on, the model cannot be trained, the run does not fit into memory, or
+    the loss is NaN.
     """
     memory.prepare()
     memory.give_back()  # free memory that sampling left behind
     # 1. The examples to train on and to validate on, as token ids.
     meta = read_meta(gguf)
     config = suited(config, meta)
-    units, watched, dropped = _material(examples, codec, config, meta, progress)
+    units, dropped, watched, unseen = _material(examples, codec, config, meta, progress)
     # 2. Whether the model can be trained, in which arithmetic, and whether it fits into memory.
-    adapter.preflight(gguf, config.target, config.layers, config.rank)
+    adapter.preflight(gguf, config)
     device = devices.pick(config.device, processes.place().local)
     dtype = devices.pick_dtype(config.dtype, device, _largest_product(meta))
-    config = msgspec.structs.replace(config, row_tokens=rows_of(config, meta, device))
+    longest = max(e.length for e in [*units, *watched])
+    packs = attention.supports(load.configuration(meta), longest)
+    rows = rows_of(config, meta, device) if packs else 0
+    config = msgspec.structs.replace(config, row_tokens=rows)
     recomputing = config.gradient_checkpointing == "on"
     if device == "cpu":  # a GPU has a memory of its own
-        packs = attention.supports(load.configuration(meta), max(e.length for e in units))
-        plain = config if packs else msgspec.structs.replace(config, row_tokens=0)
-        recomputing = memory.recomputing(meta, units, dtype, plain, progress.say)
+        recomputing = memory.recomputing(meta, units, dtype, config, progress.say)
     progress.say(f"training with --loss {config.loss} --lr {config.lr:g}")
     processes.wait()  # no checkpoint is written before all have read the last one
     # 3. The model with its adapter.
     base = load.load_base(gguf, dtype)
     if witness is not None:
-        ours = verify.torch_logits(base, dtype)(witness.prompts, True)
-        verify.check_base(ours, witness.logits)
+        prompts, wanted = witness
+        verify.check_base(verify.torch_logits(base, dtype)(prompts, True), wanted)
     model = adapter.add_lora(base, config, repository(meta.general) or gguf.name).to(device)
     adapter.fill(model, config)
     if recomputing:
         recompute(model)
     # 4. The steps.
-    hashes = sha256_file(gguf), adapter.fingerprint(config)
-    name = checkpoint.fingerprint(units, config, *hashes)
-    training = TrainingRun(units, config, dtype, out, name, watched)
+    header = checkpoint.begun(units, config, sha256_file(gguf), adapter.fingerprint(config))
+    training = TrainingRun(units, config, dtype, out, header, watched, unseen)
     outcome = fit(model, training, progress)
     adapter.save_adapter(model, out)
-    summary = _summary(training, outcome, dropped, device)
-    return Trained(summary, verify.torch_logits(model, dtype))
+    return _summary(training, outcome, dropped, device), verify.torch_logits(model, dtype)
 
 
 def recompute(model: nn.Module) -> None:
@@ -161,10 +153,7 @@ def recompute(model: nn.Module) -> None:
 
 
 def suited(config: TrainConfig, meta: GgufMeta, pairs: int = 0) -> TrainConfig:
-    """Replace an ``auto`` loss and learning rate with those for the model's size.
-
-    ``pairs`` is how many preference pairs there are to train on.
-    """
+    """Replace an ``auto`` loss and rate with those for the model's size and number of pairs."""
     large, loss, rate = meta.parameters >= LARGE, config.loss, config.lr
     if loss == AUTO:
         loss = "scpo" if large and pairs >= FEW_PAIRS else "sft"
@@ -176,7 +165,7 @@ def suited(config: TrainConfig, meta: GgufMeta, pairs: int = 0) -> TrainConfig:
 def rows_of(config: TrainConfig, meta: GgufMeta, device: str) -> int:
     """Tokens of a row: as set, or else by the device and the model's size."""
     large = device == "cpu" and meta.parameters >= LARGE
-    return config.row_tokens or (LARGE_ROWS if large else ROWS)
+    return config.row_tokens or (LARGE_ROWS if large else data.MAX_ROW_TOKENS)
 
 
 def _material(
@@ -185,18 +174,18 @@ def _material(
     config: TrainConfig,
     meta: GgufMeta,
     progress: Progress,
-) -> tuple[Sequence[data.TokenExample], Watched | None, int]:
-    """The examples to train on and to validate on, and how many were too long to train on.
+) -> tuple[list[data.TokenExample], int, list[data.TokenExample], bool]:
+    """The examples to train on, how many were too long for that, and those to validate on.
 
-    Validation uses held-out questions. Without any, a few trained ones serve for the alarms, except
-    in a run of fewer than ``SELDOM`` steps, which is over too soon.
+    Also whether these are of held-out questions. Without such, a few trained ones serve for the
+    alarms, except in a run of fewer than ``SELDOM`` steps, which is over too soon.
     """
     refuse_empty(examples)
     limit = min(config.max_length, int(meta.values.get("context_length", 0)) or sys.maxsize)
-    parts = split(examples, config.val_share)
-    found, dropped = data.tokenize(parts.train, codec, limit)
-    left_out = f"{dropped} of {len(parts.train)} examples are longer than {limit} tokens"
-    if not found:
+    trained, apart = split(examples, config.val_share)
+    units, dropped = data.tokenize(trained, codec, limit)
+    left_out = f"{dropped} of {len(trained)} examples are longer than {limit} tokens"
+    if not units:
         raise LmsiError(
             f"nothing to train on: {left_out if examples else '0 examples'}",
             hint="raise --max-length as far as the model's context goes"
@@ -205,17 +194,16 @@ def _material(
         )
     if dropped:
         progress.say(f"{left_out} and left out")
-    held = one_each(chosen(parts.held))
-    if not held and config.alarms and len(plan(len(parts.train), config)) >= SELDOM:
-        held = one_each(chosen(parts.train), FEWEST)
-    fit_in, _ = data.tokenize(held, codec, limit)
-    watched = Watched([e for e in fit_in if e.predicted > 0], unseen=bool(parts.held))
-    if watched.unseen and watched.examples:
+    held = one_each(chosen(apart))
+    if not held and config.alarms and len(plan(len(trained), config)) >= SELDOM:
+        held = one_each(chosen(trained), FEWEST)
+    watched = [e for e in data.tokenize(held, codec, limit)[0] if e.predicted > 0]
+    if apart and watched:
         progress.say(
-            f"validated on {len(watched.examples)} questions, set apart with their "
-            f"{len(parts.held)} of {len(examples)} examples"
+            f"validated on {len(watched)} questions, set apart with their "
+            f"{len(apart)} of {len(examples)} examples"
         )
-    return found, watched if watched.examples else None, dropped
+    return units, dropped, watched, bool(apart)
 
 
 def _largest_product(meta: GgufMeta) -> tuple[int, int]:
@@ -230,10 +218,10 @@ def _summary(training: TrainingRun, outcome: Outcome, dropped: int, device: str)
     few = max(1, min(20, len(log) // 10))
     seconds, tokens = sum(line.seconds for line in log), sum(line.tokens for line in log)
     validation = None
-    if training.watched and training.unseen and readings:
+    if training.unseen and readings:
         taken = next(r for r in readings if r.step == outcome.best)
         validation = Validation(
-            questions=len(training.watched.examples),
+            questions=len(training.watched),
             base_loss=readings[0].loss,
             best_loss=taken.loss,
             last_loss=readings[-1].loss,

@@ -13,7 +13,7 @@ import math
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from lmsi_cli.config import TrainConfig
 from lmsi_cli.errors import LmsiError
@@ -38,18 +38,8 @@ class DestroyedError(LmsiError):
     """Training ended before there was any sound adapter."""
 
 
-class Watched(NamedTuple):
-    """Examples to measure on, one per question; ``unseen``: they are not trained on."""
-
-    examples: list[data.TokenExample]
-    unseen: bool
-
-
 class Reading(Record, frozen=True, kw_only=True):
-    """The adapter after ``step`` steps; step 0 is the base.
-
-    ``loss`` is the mean over the completion tokens.
-    """
+    """The mean loss over the completion tokens after ``step`` steps; step 0 is the base."""
 
     step: int
     loss: float
@@ -63,10 +53,7 @@ def due(step: int, total: int, every: int) -> bool:
 
 
 def measure(model: nn.Module, rows: Sequence[data.Row], dtype: Dtype, step: int) -> Reading:
-    """Measure a model on packed examples, without dropout or gradients; at step 0 the base alone.
-
-    At step 0 the adapter is off, even if it starts from saved weights.
-    """
+    """Measure a model on packed rows, without dropout or gradients; at step 0 the base alone."""
     import torch
 
     started, busy = time.perf_counter(), model.training
@@ -77,16 +64,6 @@ def measure(model: nn.Module, rows: Sequence[data.Row], dtype: Dtype, step: int)
     model.train(busy)
     tokens = sum(len(row.labels) for row in rows)
     return Reading(step=step, loss=loss / tokens, seconds=time.perf_counter() - started)
-
-
-def alarm(reading: Reading, base: Reading) -> str:
-    """Why this reading shows that the model no longer works; empty if it works."""
-    if reading.loss <= base.loss + WORSE:
-        return ""
-    return (
-        f"kept paths are less likely than to the base "
-        f"(loss {reading.loss:.3g}, base {base.loss:.3g})"
-    )
 
 
 def alarming(stopped: str) -> str:
@@ -101,9 +78,12 @@ def judge(readings: Sequence[Reading], config: TrainConfig, unseen: bool) -> str
     """
     if len(readings) < 2:
         return ""
-    last = readings[-1]
-    if config.alarms and (why := alarm(last, readings[0])):
-        return f"step {last.step}: {why}"
+    base, last = readings[0], readings[-1]
+    if not _sound(last, base, config):
+        return (
+            f"step {last.step}: kept paths are less likely than to the base "
+            f"(loss {last.loss:.3g}, base {base.loss:.3g})"
+        )
     lowest = min(readings, key=lambda r: r.loss)
     since = sum(r.step > lowest.step for r in readings)
     if unseen and config.patience and since >= config.patience:
@@ -116,7 +96,11 @@ def best(readings: Sequence[Reading], config: TrainConfig, unseen: bool) -> Read
 
     The first reading is the base's. Without held-out questions, the last sound one is taken.
     """
-    sound = [r for r in readings[1:] if not (config.alarms and alarm(r, readings[0]))]
+    sound = [r for r in readings[1:] if _sound(r, readings[0], config)]
     if not sound:
         return None
     return min(sound, key=lambda r: r.loss) if unseen else sound[-1]
+
+
+def _sound(reading: Reading, base: Reading, config: TrainConfig) -> bool:
+    return not config.alarms or reading.loss <= base.loss + WORSE

@@ -11,22 +11,26 @@ logits changes no probability). The record:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, NamedTuple, cast
+
+import numpy as np
+from numpy.typing import NDArray
 
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Record
 from lmsi_cli.training import devices
+from lmsi_cli.training.header import untrainable
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
     from torch import Tensor, nn
 
     from lmsi_cli.training.load import Dtype
 
-    # (token ids of n prompts, with the adapter) -> next-token logits (n, vocabulary)
-    LogitsFn = Callable[[Sequence[list[int]], bool], NDArray[np.float32]]
-
+# (token ids of n prompts, with the adapter) -> next-token logits (n, vocabulary)
+LogitsFn = Callable[[Sequence[list[int]], bool], NDArray[np.float32]]
+# token ids of n prompts, and llama.cpp's next-token logits for them without an adapter
+Witness = tuple[Sequence[list[int]], NDArray[np.float32]]
 # Two right implementations differ by rounding alone. Measured on tinymath: 0.01% in fp32 over F16,
 # 0.4% in bf16, 0.7% over Q4_K_M (llama.cpp rounds activations as well). 2% leaves room.
 SAME = 0.02
@@ -61,13 +65,6 @@ class AdapterProof(Record, frozen=True, kw_only=True):
     ok: bool
 
 
-class Witness(NamedTuple):
-    """Token ids of a few prompts, and llama.cpp's next-token logits for them, (n, vocabulary)."""
-
-    prompts: Sequence[list[int]]
-    logits: NDArray[np.float32]
-
-
 class Sides(NamedTuple):
     """One back end's next-token logits for the same prompts, (n, vocabulary) each."""
 
@@ -77,8 +74,6 @@ class Sides(NamedTuple):
 
 def gap(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
     """The relative distance |a - b| / |b| of two sets of logits, (n, vocabulary) each."""
-    import numpy as np
-
     x, y = (m.astype(np.float64) - m.mean(axis=1, keepdims=True) for m in (a, b))
     return float(np.linalg.norm(x - y) / np.linalg.norm(y))
 
@@ -121,15 +116,11 @@ def verify(ours: Sides, llama: Sides) -> AdapterProof:
 
 
 def check_base(torch_base: NDArray[np.float32], llama_base: NDArray[np.float32]) -> float:
-    """Return how far apart the back ends are without an adapter; worth checking before training.
-
-    LmsiError: they compute different models.
-    """
+    """How far apart the back ends are without an adapter; LmsiError: their models differ."""
     apart = gap(llama_base, torch_base)
     if not apart <= STRANGERS:
-        raise LmsiError(
-            f"training is not possible: llama.cpp and PyTorch compute different logits "
-            f"from this file ({apart:.1%} apart); sampling and voting work"
+        raise untrainable(
+            f"llama.cpp and PyTorch compute different logits from this file ({apart:.1%} apart)"
         )
     return apart
 
@@ -139,10 +130,8 @@ def torch_logits(model: nn.Module, dtype: Dtype) -> LogitsFn:
     import torch
 
     def logits(prompts: Sequence[list[int]], adapted: bool) -> NDArray[np.float32]:
-        if not adapted:
-            with model.disable_adapter():  # type: ignore[operator]
-                return logits(prompts, True)
-        with torch.no_grad(), devices.autocast(devices.of(model), dtype):
+        as_is = nullcontext() if adapted else model.disable_adapter()  # type: ignore[operator]
+        with as_is, torch.no_grad(), devices.autocast(devices.of(model), dtype):
             rows = [_last(model, some) for some in _together(prompts)]
         return cast("NDArray[np.float32]", torch.cat(rows).cpu().numpy())
 
@@ -185,7 +174,7 @@ def agree(what: str, side: str, moved: float, apart: float, noise: float) -> dic
         raise LmsiError(
             f"{what} is {apart:.2%} apart from the base with its adapter (rounding: {noise:.2%}, "
             f"the adapter: {moved:.2%}); nothing was exported",
-            hint="this is a fault of lmsi or llama.cpp; please report it",
+            hint=FAULT,
         )
     return {
         "the adapter moves the logits by": moved,

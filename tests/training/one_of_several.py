@@ -25,8 +25,8 @@ def train(out, until=None):
     """Seventeen of nine examples, in steps of four: none of the last for the second process."""
     config = TrainConfig(rank=4, lr=0.02, batch_size=4, epochs=1.9, dropout=0.3, row_tokens=1536)
     net, items = toy_model(config), toy_examples()
-    name = checkpoint.fingerprint(items, config)
-    loop.fit(net, loop.TrainingRun(items, config, "fp32", out, name), Watcher(until))
+    header = checkpoint.begun(items, config)
+    loop.fit(net, loop.TrainingRun(items, config, "fp32", out, header), Watcher(until))
     return {name: p.detach().flatten().tolist() for name, p in trainable(net).items()}
 
 

@@ -6,6 +6,7 @@ from broken_models import relabelled
 from hf_to_gguf import EXTRA, build, write
 from test_chain import TEXTS, torch_side
 
+from lmsi_cli.config import TrainConfig
 from lmsi_cli.engine.fast_copy import check_kind, quantise
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.training import adapter, load
@@ -104,9 +105,9 @@ def test_a_file_that_is_not_the_whole_model_is_refused(tmp_path, how, told):
 def test_an_architecture_out_of_reach_is_refused(gguf, tmp_path):
     path = relabelled(gguf, tmp_path / "x.gguf", "mamba")
     with pytest.raises(LmsiError, match=r"not possible: .*'mamba'.*sampling and voting work"):
-        adapter.preflight(path)
+        adapter.preflight(path, TrainConfig())
     with pytest.raises(LmsiError, match=r"missing\.gguf: not a readable GGUF"):
-        adapter.preflight(tmp_path / "missing.gguf")
+        adapter.preflight(tmp_path / "missing.gguf", TrainConfig())
 
 
 def test_yarn_with_a_scale_of_its_own_is_refused(tmp_path, monkeypatch):
@@ -116,4 +117,4 @@ def test_yarn_with_a_scale_of_its_own_is_refused(tmp_path, monkeypatch):
     monkeypatch.setitem(EXTRA, "odd", "add_rope_scaling_yarn_attn_factor")
     path = write(tmp_path / "x.gguf", "qwen2", model)
     with pytest.raises(LmsiError, match="yarn with yarn_attn_factor"):
-        adapter.preflight(path)
+        adapter.preflight(path, TrainConfig())

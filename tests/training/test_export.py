@@ -48,14 +48,14 @@ def test_llama_cpp_runs_the_adapter_that_pytorch_has(gguf, tmp_path, monkeypatch
     assert told["use_rslora"] and told["layers_to_transform"] == [5, 6, 7]
     lora = read_lora(right)
     assert lora.alpha == told["lora_alpha"] * 2  # the root of the rank
-    assert adapter.preflight(gguf, "attn", 3) == sorted(lora.pairs)
+    assert adapter.preflight(gguf, TrainConfig(target="attn", layers=3)) == sorted(lora.pairs)
     with opened(gguf, right) as llama:
         ids = [llama.encode(p) for p in PROMPTS]
         proof = proven(torch_logits(model, "fp32"), llama, ids)
         adapted = llama.logits(ids, True)
     assert proof.moved > 0.02
     assert proof.base_gap < 0.002 and proof.adapted_gap < 0.002 and proof.effect_gap < 0.05
-    again = torch_logits(with_adapter(gguf, tmp_path / "right", "fp32"), "fp32")  # as PEFT reads it
+    again = torch_logits(with_adapter(gguf, tmp_path / "right"), "fp32")  # as PEFT reads it
     assert gap(again(ids, True), adapted) < 0.002
 
     monkeypatch.setattr(adapter, "order", lambda *_: None)
@@ -95,11 +95,11 @@ def test_the_base_is_named_as_the_file_tells(general, told):
 
 @pytest.mark.model
 def test_preflight_names_what_the_adapter_will_act_on(gguf):
-    names = adapter.preflight(gguf, "attn")
+    names = adapter.preflight(gguf, TrainConfig(target="attn"))
     assert len(names) == 8 * 4
     assert names[:4] == [f"blk.0.attn_{x}.weight" for x in ("k", "output", "q", "v")]
     with pytest.raises(LmsiError, match="names no layer"):
-        adapter.preflight(gguf, "nose")
+        adapter.preflight(gguf, TrainConfig(target="nose"))
 
 
 @pytest.mark.parametrize(
@@ -146,10 +146,10 @@ SPOILED = {
 def test_an_adapter_is_read_whole_or_refused(tmp_path, spoil, said):
     gguf = write(tmp_path / "base.gguf", "llama", build("llama", head_dim=64))
     exported(with_random_b(gguf), gguf, tmp_path / "a")
-    with_adapter(gguf, tmp_path / "a", "fp32")
+    with_adapter(gguf, tmp_path / "a")
     spoil(tmp_path / "a")
     with pytest.raises(LmsiError, match=f"{tmp_path / 'a'}.*{said}"):
-        with_adapter(gguf, tmp_path / "a", "fp32")
+        with_adapter(gguf, tmp_path / "a")
 
 
 @pytest.mark.parametrize(("factor", "original"), [(8.0, 8192), (32.0, 64)])  # 3.1's; short
@@ -165,7 +165,7 @@ def test_llama_3_goes_into_a_hugging_face_folder_as_it_came(tmp_path, factor, or
     save_merged(gguf, tmp_path / "adapter", tmp_path, "F32")
     made = load_merged(tmp_path)
     assert {k: made.config.rope_parameters[k] for k in rope} == rope
-    merged = with_adapter(gguf, tmp_path / "adapter", "fp32")
+    merged = with_adapter(gguf, tmp_path / "adapter")
     ids = torch.arange(200)[None] % 256
     with torch.no_grad():
         got, wanted, base = (model(ids).logits.numpy() for model in (made, merged, llama))

@@ -5,11 +5,11 @@ from hf_to_gguf import build as random_model
 from toys import gradient, moved
 
 from lmsi_cli.config import TrainConfig
-from lmsi_cli.training import attention, kernels
+from lmsi_cli.training import attention
 from lmsi_cli.training.adapter import add_lora
 from lmsi_cli.training.data import pack
 from lmsi_cli.training.loop import speed_up
-from lmsi_cli.training.losses import row_loss
+from lmsi_cli.training.losses import token_losses
 from lmsi_cli.training.trainer import recompute
 
 SIZES = {"vocab_size": 64, "hidden_size": 32, "intermediate_size": 48, "head_dim": 8}
@@ -46,7 +46,7 @@ def build(family, dtype="fp32", spread=0.2, **settings):
 def result(model, rows, dtype="fp32"):
     """Loss and gradient of some rows."""
     model.zero_grad()
-    loss = sum(row_loss(model, row, dtype) for row in rows)
+    loss = sum(token_losses(model, row, dtype).sum() for row in rows)
     loss.backward()
     return loss.item(), gradient(model)
 
@@ -58,6 +58,8 @@ def agree(ours, theirs, close=CLOSE):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_s_loss_and_gradient_stay_the_same(family, examples):
+    from lmsi_cli.training import kernels
+
     model, rows = build(family), pack(examples, 60)
     theirs = result(model, rows)
     assert speed_up(model, "fp32", 60)
@@ -129,11 +131,13 @@ def test_the_head_s_loss_is_the_cross_entropy_whatever_the_pieces(monkeypatch):
     """Of every token by itself, as their weights differ."""
     import torch
 
+    from lmsi_cli.training import kernels
+
     monkeypatch.setattr(kernels, "HEAD_ROWS", 3)
     torch.manual_seed(0)
     h, weights = torch.randn(7, 8, requires_grad=True), torch.rand(7)
     w, labels = 30 * torch.randn(20, 8), torch.randint(20, (7,))  # sure of itself: logits near 200
-    ours = kernels.head_losses().apply(h, w, labels, torch.float32)
+    ours = kernels.HeadLosses.apply(h, w, labels, torch.float32)
     theirs = torch.nn.functional.cross_entropy(h @ w.t(), labels, reduction="none")
     torch.testing.assert_close(ours, theirs)
     got, wanted = (torch.autograd.grad((x * weights).sum(), h)[0] for x in (ours, theirs))

@@ -20,9 +20,9 @@ from lmsi_cli.training.adapter import (
 )
 from lmsi_cli.training.data import Codec, pack, share_prefixes
 from lmsi_cli.training.loop import fit, plan
-from lmsi_cli.training.losses import row_loss
+from lmsi_cli.training.losses import token_losses
 from lmsi_cli.training.trainer import train
-from lmsi_cli.training.validation import WORSE, Reading, Watched, due, measure
+from lmsi_cli.training.validation import WORSE, Reading, due, measure
 
 
 def test_equal_seeds_give_equal_runs_and_others_do_not(tiny, examples, tmp_path):
@@ -150,7 +150,7 @@ def test_the_base_is_measured_at_step_0_whatever_the_adapter_does(tiny, examples
 
 def test_a_watched_run_computes_what_an_unwatched_one_does(tiny, examples, tmp_path):
     plain = fit(tiny(dropout=0.2), job(examples, tmp_path / "a", dropout=0.2), Watcher())
-    task = job(examples, tmp_path / "b", Watched(examples, False), dropout=0.2, eval_every=3)
+    task = job(examples, tmp_path / "b", examples, False, dropout=0.2, eval_every=3)
     seen = fit(tiny(dropout=0.2), task, Watcher())
     assert losses(plain) == losses(seen)
     assert [r.step for r in seen.readings] == [0, 3, 6, 9, 12] and not plain.readings
@@ -161,7 +161,7 @@ def test_a_watched_run_computes_what_an_unwatched_one_does(tiny, examples, tmp_p
 def test_the_best_adapter_is_the_one_that_is_left(tiny, examples, tmp_path):
     model, others = tiny(), held(examples)  # other completions: learning the first ones hurts
     config = {"eval_every": 2, "max_steps": 30, "alarms": False}
-    done = fit(model, job(examples, tmp_path, Watched(others, True), **config), Watcher())
+    done = fit(model, job(examples, tmp_path, others, True, **config), Watcher())
     lowest = min(done.readings[1:], key=lambda r: r.loss)
     assert done.best == lowest.step < 30
     again = measure(model, pack(others, 1536), "fp32", lowest.step)
@@ -171,7 +171,7 @@ def test_the_best_adapter_is_the_one_that_is_left(tiny, examples, tmp_path):
 
 def test_patience_ends_a_run_that_no_longer_gains(tiny, examples, tmp_path):
     config = {"eval_every": 2, "max_steps": 40, "alarms": False, "patience": 3}
-    task = job(examples, tmp_path, Watched(held(examples), True), **config)
+    task = job(examples, tmp_path, held(examples), True, **config)
     done = fit(tiny(), task, Watcher())
     assert validation.PATIENCE in done.stopped and validation.alarming(done.stopped) == ""
     assert len(done.log) < 40
@@ -197,7 +197,7 @@ def test_a_collapse_keeps_the_last_good_adapter(tiny, own, tmp_path, monkeypatch
     """By a schedule of the test's own, the rate is an absurd one from the twenty-first step on."""
     monkeypatch.setitem(loop.SCHEDULES, "constant", lambda done: 5e4 if done > 0.29 else 0.5)
     config = {"lr": 1e-3, "max_steps": 60, "eval_every": 10, "schedule": "constant"}
-    task = job(own, tmp_path, Watched(own, True), **config)
+    task = job(own, tmp_path, own, True, **config)
     watcher = Watcher()
     done = fit(tiny(), task, watcher)
     assert done.stopped.startswith("step 30: ") and done.best == 20 and len(done.log) == 30
@@ -205,7 +205,7 @@ def test_a_collapse_keeps_the_last_good_adapter(tiny, own, tmp_path, monkeypatch
 
 
 def test_a_collapse_from_the_start_leaves_no_adapter(tiny, own, tmp_path):
-    task = job(own, tmp_path, Watched(own, True), lr=50.0, eval_every=10, max_steps=20)
+    task = job(own, tmp_path, own, True, lr=50.0, eval_every=10, max_steps=20)
     for _ in range(2):  # the second call finds the same end, and trains nothing
         with pytest.raises(LmsiError, match="before there was any sound adapter: step 10: "):
             fit(tiny(), task, Watcher())
@@ -225,7 +225,7 @@ def saved(model, folder):
 def loss_of(model, examples):
     """Over all examples as one batch, as the first step takes it."""
     rows = data.pack(examples, 1536)
-    total = sum(float(row_loss(model, row, "fp32").detach()) for row in rows)
+    total = sum(float(token_losses(model, row, "fp32").sum().detach()) for row in rows)
     return total / sum(len(row.labels) for row in rows)
 
 

@@ -8,9 +8,8 @@ from commands import call, refused
 from lmsi_cli.config import TrainConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.training import memory
-from lmsi_cli.training.data import TokenExample
+from lmsi_cli.training.data import MAX_ROW_TOKENS, TokenExample
 from lmsi_cli.training.header import GgufMeta
-from lmsi_cli.training.trainer import ROWS
 
 MIB, GIB = 1 << 20, 1 << 30
 STARTED = 421 * MIB  # what the process held before the runs that were measured
@@ -26,7 +25,7 @@ def header(blocks, width, heads, keys, inner, vocabulary):
     shapes = {f"blk.{i}.{name}.weight": s for i in range(blocks) for name, s in block.items()}
     shapes["token_embd.weight"] = (vocabulary, width)
     values = {"embedding_length": width}
-    return GgufMeta("qwen2", blocks, heads, heads, shapes, None, values)
+    return GgufMeta("qwen2", blocks, heads, heads, shapes, None, values, {})
 
 
 TINYMATH = header(8, 512, 8, 256, 1536, 1165)
@@ -71,7 +70,9 @@ def test_the_formula_is_near_the_measured_peaks(monkeypatch, meta, settings, dty
     """Peaks in MiB of `benchmarks/fits.py` of 27fa0f4, as docs/training.md has them."""
     monkeypatch.setattr(memory, "resident", lambda: STARTED)
     way = "on" if settings.pop("recompute", False) else "off"
-    config = TrainConfig(**{"gradient_checkpointing": way, "row_tokens": ROWS, **settings})
+    config = TrainConfig(
+        **{"gradient_checkpointing": way, "row_tokens": MAX_ROW_TOKENS, **settings}
+    )
     units = [TokenExample(*ids) for ids in texts(config.max_steps * config.batch_size, 350, 60)]
     assert (STARTED + total(units, config, dtype, meta)) / MIB == pytest.approx(peak, rel=0.2)
 
@@ -80,7 +81,7 @@ def choose(monkeypatch, watcher, gib, **settings):
     monkeypatch.setattr(memory, "resident", lambda: STARTED)
     monkeypatch.setattr(memory, "free_bytes", lambda: int(gib * GIB))
     units = [TokenExample(*ids) for ids in texts(40, 350, 60)]
-    config = TrainConfig(row_tokens=ROWS, **settings)
+    config = TrainConfig(row_tokens=MAX_ROW_TOKENS, **settings)
     return memory.recomputing(QWEN_HALF, units, "bf16", config, watcher.say)
 
 

@@ -79,7 +79,7 @@ def test_rate_and_rows_are_chosen_by_size_where_none_are_given(gguf, monkeypatch
         assert suited(TrainConfig(**more), meta, pairs).loss == loss
     given = TrainConfig(loss="sft", lr=0.5)
     assert suited(given, meta) == given
-    few, many = trainer.LARGE_ROWS, trainer.ROWS
+    few, many = trainer.LARGE_ROWS, data.MAX_ROW_TOKENS
     assert (rows_of(given, meta, "cpu"), rows_of(given, meta, "cuda")) == (few, many)
     monkeypatch.setattr(trainer, "LARGE", meta.parameters + 1)
     assert rows_of(given, meta, "cpu") == many
@@ -96,19 +96,19 @@ def test_layers_are_counted_from_the_last(tiny, layers, blocks):
 
 def test_more_layers_than_there_are_is_refused(tiny):
     model = tiny().get_base_model()
-    assert choose(model, layers=2).blocks == [0, 1]
+    assert choose(model, TrainConfig(rank=4, layers=2))[1]["layers_to_transform"] == [0, 1]
     with pytest.raises(LmsiError, match="--layers 3: this model has 2 layers") as e:
-        choose(model, layers=3)
+        choose(model, TrainConfig(rank=4, layers=3))
     assert "up to 2" in e.value.hint
 
 
 def test_a_rank_above_that_of_a_matrix_is_refused_before_weights_are_read(tmp_path):
     gguf = write(tmp_path / "x.gguf", "llama", build("llama"))
-    assert adapter.preflight(gguf, rank=32)
+    assert adapter.preflight(gguf, TrainConfig(rank=32))
     with pytest.raises(LmsiError, match=r"--rank 33 is more than .*k_proj' \(32 x 64\) itself has"):
-        adapter.preflight(gguf, rank=33)
-    assert adapter.preflight(gguf, "mlp", rank=33)
-    assert len(adapter.preflight(gguf, "mlp", 1)) == 3
+        adapter.preflight(gguf, TrainConfig(rank=33))
+    assert adapter.preflight(gguf, TrainConfig(target="mlp", rank=33))
+    assert len(adapter.preflight(gguf, TrainConfig(target="mlp", layers=1))) == 3
 
 
 @pytest.mark.parametrize(
@@ -124,11 +124,11 @@ def test_schedules(schedule, rates):
 
 
 def test_a_run_goes_on_with_other_rows_and_on_another_device(examples, tmp_path):
-    name = job(examples, tmp_path).name
+    name = job(examples, tmp_path).header.fingerprint
     other = {"checkpoint_every": 5, "row_tokens": 99, "device": "cuda"}
     assert set(other) <= set(SPEED_ONLY)
-    assert job(examples, tmp_path, **other).name == name
-    assert job(examples, tmp_path, schedule="linear").name != name
+    assert job(examples, tmp_path, **other).header.fingerprint == name
+    assert job(examples, tmp_path, schedule="linear").header.fingerprint != name
 
 
 # -- devices: there is no GPU here, so torch is asked by fakes -------------------------------------

@@ -46,12 +46,12 @@ def toy_examples():
 CODEC = Codec(lambda text: [1, *map(ord, text)], lambda _, text: [*map(ord, text), 2])
 
 
-def job(examples, out, watched=None, **config):
+def job(examples, out, watched=(), unseen=False, **config):
     """Twelve steps of four examples on the toy model, unless ``config`` says otherwise."""
     usual = {"lr": 0.02, "max_steps": 12, "batch_size": 4, "rank": 4, "row_tokens": 1536}
     settings = TrainConfig(**{**usual, **config})
-    name = checkpoint.fingerprint(examples, settings, "", adapter.fingerprint(settings))
-    return TrainingRun(examples, settings, "fp32", out, name, watched)
+    header = checkpoint.begun(examples, settings, "", adapter.fingerprint(settings))
+    return TrainingRun(examples, settings, "fp32", out, header, watched, unseen)
 
 
 def losses(outcome):
