@@ -29,6 +29,7 @@ from lmsi_cli.config import (
 from lmsi_cli.errors import LmsiError
 
 C = TypeVar("C", bound=Config)
+EMPTY = "none"  # an empty list, as it is typed and shown
 SEED_BITS = 31  # a number that every library takes as a seed, and a person can type
 
 
@@ -43,13 +44,20 @@ def resolve(kind: type[C], *layers: dict[str, Any], where: str = "") -> C:
     """
     merged = {k: v for layer in layers for k, v in with_preset(layer).items() if v is not None}
     lists = kind.lists()
-    merged = {k: [v] if k in lists and isinstance(v, int | float) else v for k, v in merged.items()}
+    merged = {k: _listed(v) if k in lists else v for k, v in merged.items()}
     words = {name: meta.extra["zero"] for name, (_, meta) in kind.described().items()}
     merged = {k: 0 if v == (words.get(k) or 0) else v for k, v in merged.items()}
     try:
         return msgspec.convert(merged, kind, strict=False)
     except msgspec.ValidationError as e:
         raise _refusal(kind, merged, str(e), where) from None
+
+
+def _listed(value: Any) -> Any:  # noqa: ANN401 - any value
+    """Make a list of a single value or of text with commas; ``none`` is an empty list."""
+    if isinstance(value, str):
+        return [] if value in ("", EMPTY) else [part.strip() for part in value.split(",")]
+    return [value] if isinstance(value, int | float) else value
 
 
 def check(kind: type[Config], values: dict[str, Any], where: str) -> None:

@@ -278,7 +278,7 @@ def show_model(context: typer.Context, name: ModelName, json: Json = False) -> N
     from lmsi_cli.catalog import card_text, find_model
     from lmsi_cli.splits import read_metadata
 
-    with watched(context.find_root().obj.quiet, None) as progress:
+    with watched(context.find_root().params["quiet"], None) as progress:
         model = find_model(name, progress)
     meta = read_metadata(model.path)
     rows = tuple(

@@ -45,7 +45,7 @@ from lmsi_cli.cli import (
     watch,
 )
 from lmsi_cli.cli.console import err
-from lmsi_cli.cli.options import HELP_ALL, Command, Common, Group
+from lmsi_cli.cli.options import HELP_ALL, Command, Group
 from lmsi_cli.config import PREFIX, RARE, TABLES
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.training import processes
@@ -178,7 +178,6 @@ def lmsi(
         if ctx.invoked_subcommand not in TABLES and source and source.name == "COMMANDLINE":
             message = f"{flag}: `lmsi {ctx.invoked_subcommand}` has no settings"
             raise LmsiError(message, hint="leave it out")
-    ctx.obj = Common(config, settings or (), quiet)
     if verbose:
         logging.basicConfig(format="%(message)s")
         logging.getLogger("lmsi_cli").setLevel(logging.INFO)  # not what libraries say

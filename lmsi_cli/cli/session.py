@@ -12,33 +12,26 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import msgspec
 import typer
 
 from lmsi_cli.catalog import find_model
-from lmsi_cli.cli.console import Beacon, err, out, watcher
+from lmsi_cli.cli.console import Beacon, err, out
 from lmsi_cli.cli.options import complete_runs
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.hub import PREFIX
 from lmsi_cli.records import Progress
+from lmsi_cli.reporting.digest import Part, rendered
 from lmsi_cli.run_folder import RunDir
 
-if TYPE_CHECKING:  # for the sake of --help, which imports nothing heavy
-    from lmsi_cli.reporting.digest import Part
-
-RunFolder = Annotated[
-    Path,
-    typer.Argument(help="The run folder.", show_default=False, autocompletion=complete_runs),
-]
+RunFolder = Annotated[Path, typer.Argument(help="The run folder.", autocompletion=complete_runs)]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Discard what is there already.")]
 Exclude = Annotated[
     list[str] | None,
     typer.Option(
-        "--exclude",
-        help="Questions for measuring, never trained on or shown to a model; may be repeated.",
-        show_default=False,
+        help="Questions for measuring, never trained on or shown to a model; may be repeated."
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Write the result to stdout as JSON.")]
@@ -53,8 +46,7 @@ def watched(
     Work without a run folder (``run`` is None) is not visible to `lmsi watch`. The command is
     recorded as it was typed, or as ``command`` says.
     """
-    view = watcher(quiet)
-    beacon = Beacon(view, run, sys.argv[1:] if command is None else command)
+    beacon = Beacon(quiet, run, sys.argv[1:] if command is None else command)
     ended = "interrupted"
     try:
         yield beacon
@@ -63,7 +55,6 @@ def watched(
         ended = str(e)
         raise
     finally:
-        view.stop()
         beacon.end(ended)
 
 
@@ -109,7 +100,5 @@ def show(result: msgspec.Struct | list[Any] | dict[str, Any], as_json: bool, *pa
     if as_json:
         sys.stdout.write(msgspec.json.encode(result, order="sorted").decode() + "\n")
         return
-    from lmsi_cli.reporting.digest import rendered
-
     for part in rendered(*parts):
         out().print(part)

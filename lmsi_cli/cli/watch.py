@@ -6,13 +6,16 @@ import time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Group
+from rich.live import Live
 
+from lmsi_cli.cli.console import out
 from lmsi_cli.cli.session import Json, RunFolder, show
 from lmsi_cli.formats import figures_line
-from lmsi_cli.reporting.digest import Sheet
+from lmsi_cli.reporting.digest import Sheet, rendered
+from lmsi_cli.run_folder import RunDir
 
-if TYPE_CHECKING:
-    from lmsi_cli.run_folder import RunDir
+if TYPE_CHECKING:  # for the sake of --help, which imports nothing heavy
     from lmsi_cli.stages.inspect import Scene
 
 Once = Annotated[bool, typer.Option("--once", help="Look once; do not wait for the end.")]
@@ -28,44 +31,27 @@ def watch(run: RunFolder, once: Once = False, json: Json = False) -> None:
 
     Example: lmsi watch runs/first
     """
-    from lmsi_cli.run_folder import RunDir
     from lmsi_cli.stages.inspect import scene
 
-    folder = RunDir(run)
+    folder, console = RunDir(run), out()
     seen = scene(folder)
-    if seen.working and not once and not json:
-        seen = _follow(seen, folder)
+    if seen.working and not (once or json):
+        with Live(console=console, auto_refresh=False, transient=True) as live:
+            while seen.working:
+                view = Group(*rendered(*scene_parts(seen, time.time())))
+                if console.is_terminal:
+                    live.update(view, refresh=True)
+                else:
+                    console.print(view)
+                time.sleep(OFTEN if console.is_terminal else QUIET)
+                seen = scene(folder)
     show(seen, json, *scene_parts(seen, time.time()))
-
-
-def _follow(seen: Scene, run: RunDir) -> Scene:
-    """Keep showing the folder until the work ends; return what was seen last."""
-    from rich.console import Group
-    from rich.live import Live
-
-    from lmsi_cli.cli.console import out
-    from lmsi_cli.reporting.digest import rendered
-    from lmsi_cli.stages.inspect import scene
-
-    console = out()
-    with Live(console=console, auto_refresh=False, transient=True) as live:
-        while seen.working:
-            view = Group(*rendered(*scene_parts(seen, time.time())))
-            if console.is_terminal:
-                live.update(view, refresh=True)
-            else:
-                console.print(view)
-            time.sleep(OFTEN if console.is_terminal else QUIET)
-            seen = scene(run)
-    return seen
 
 
 def scene_parts(scene: Scene, now: float) -> list[Sheet | str]:
     """The stages of a run folder, and what the last command does or how it ended.
 
-    Args:
-        scene: What was seen.
-        now: Seconds since 1970.
+    ``now`` is in seconds since 1970.
     """
     rows = tuple((name, there or "-") for name, there in scene.stages.items())
     sheet, status = Sheet(title=scene.folder, rows=rows), scene.status
