@@ -13,10 +13,11 @@ from lmsi_cli.cli.session import Json, Overwrite, RunFolder, chosen_round, show,
 from lmsi_cli.config import ExportConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.formats import size
+from lmsi_cli.parquet import Exported, export_parquet
 from lmsi_cli.reporting.digest import Sheet
+from lmsi_cli.run_folder import RunDir, locked
 
 if TYPE_CHECKING:  # for the sake of --help, which imports nothing heavy
-    from lmsi_cli.parquet import Exported
     from lmsi_cli.stages.export import Export
 
 Out = Annotated[
@@ -28,7 +29,6 @@ Out = Annotated[
         show_default="RUN/export/FORM",
     ),
 ]
-
 Number = Annotated[
     int | None,
     typer.Option(
@@ -59,8 +59,6 @@ def export(  # noqa: PLR0913 - one parameter per flag
 
     Example: lmsi export runs/first --to gguf --type Q8_0
     """
-    from lmsi_cli.parquet import export_parquet
-    from lmsi_cli.run_folder import RunDir, locked
     from lmsi_cli.stages.asking import task_of
     from lmsi_cli.stages.export import export_run
     from lmsi_cli.stages.pipeline import model_of

@@ -11,10 +11,13 @@ from typing import Annotated
 import msgspec
 import typer
 
+from lmsi_cli.atomic import write_atomic
+from lmsi_cli.catalog import find_model
 from lmsi_cli.cli import console
 from lmsi_cli.cli.options import complete_models
 from lmsi_cli.config import EVERYDAY, RARE, TABLES
 from lmsi_cli.errors import LmsiError
+from lmsi_cli.hub import PREFIX
 from lmsi_cli.tasks.readers import read_questions
 
 Questions = Annotated[
@@ -27,7 +30,6 @@ Model = Annotated[
         "-m",
         "--model",
         help="A GGUF file or a name; if left out, asked for.",
-        show_default=False,
         autocompletion=complete_models,
     ),
 ]
@@ -41,8 +43,6 @@ def init(questions: Questions = None, model: Model = None, out: Out = DEFAULT) -
 
     Example: lmsi init questions.jsonl -m model.gguf
     """
-    from lmsi_cli.atomic import write_atomic
-
     if out.exists():
         raise LmsiError(f"{out}: is there already", hint="give another one with -o, or delete it")
     model = _settled("model", model, "-m MODEL", _check_model, complete_models(""))
@@ -80,9 +80,6 @@ def _settled(
 
 def _check_model(given: str) -> None:
     """Check that a model exists; one on the hub is looked up only when it is used."""
-    from lmsi_cli.catalog import find_model
-    from lmsi_cli.hub import PREFIX
-
     if not given.startswith(PREFIX):
         find_model(given)
 

@@ -14,6 +14,7 @@ from lmsi_cli.cli.session import Json, Overwrite, show, watched
 from lmsi_cli.config import SERVER, SampleConfig
 from lmsi_cli.formats import duration, percent, printable, size
 from lmsi_cli.reporting.digest import Sheet
+from lmsi_cli.run_folder import RunDir, locked
 from lmsi_cli.tasks.readers import read_questions
 
 if TYPE_CHECKING:  # for the sake of --help, which imports nothing heavy
@@ -26,11 +27,10 @@ if TYPE_CHECKING:  # for the sake of --help, which imports nothing heavy
 Questions = Annotated[
     str,
     typer.Argument(
-        help="JSONL, CSV, text (one question a line), Parquet or SET:FILE; - reads stdin.",
-        show_default=False,
+        help="JSONL, CSV, text (one question a line), Parquet or SET:FILE; - reads stdin."
     ),
 ]
-Out = Annotated[Path, typer.Option("-o", "--out", help="The run folder.", show_default=False)]
+Out = Annotated[Path, typer.Option("-o", "--out", help="The run folder.")]
 DryRun = Annotated[
     bool,
     typer.Option("--dry-run", help="Only show the first prompt, its tokens, memory and time."),
@@ -54,7 +54,6 @@ def sample(  # noqa: PLR0913 - one parameter per flag
     Example: lmsi sample questions.jsonl -m model.gguf -o runs/first --paths 16
     """
     from lmsi_cli.engine.checks import skipped_error
-    from lmsi_cli.run_folder import RunDir, locked
     from lmsi_cli.stages.pipeline import draw_paths, job_of
 
     asked = read_questions(questions)
