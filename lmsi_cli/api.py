@@ -30,7 +30,7 @@ from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Progress
 from lmsi_cli.reporting.digest import Digest, fragment
 from lmsi_cli.reporting.evaluation import eval_parts
-from lmsi_cli.reporting.pairwise import Opposed, opposed_section
+from lmsi_cli.reporting.pairwise import Opposed
 from lmsi_cli.reporting.results import Evaluation
 from lmsi_cli.reporting.sections import training_sheet
 from lmsi_cli.run_folder import RunDir, locked
@@ -86,20 +86,6 @@ class Evaluations(list[Evaluation]):
 
     def _repr_html_(self) -> str:
         return fragment(*(part for e in self for part in eval_parts(e)))
-
-
-class Comparison(Opposed, frozen=True, kw_only=True):
-    """Two evaluations side by side."""
-
-    def _repr_html_(self) -> str:
-        return fragment(opposed_section(self))
-
-
-class Report(Digest, frozen=True, kw_only=True):
-    """Everything that a run has so far."""
-
-    def _repr_html_(self) -> str:
-        return fragment(self)
 
 
 def _takes(kind: type[Config]) -> Callable[[Callable[P, R]], Callable[P, R]]:
@@ -270,7 +256,7 @@ def evaluate(
         return Evaluations(measure(wanted, progress))
 
 
-def compare(a: Place, b: Place, data: str = "", line: str = "") -> Comparison:
+def compare(a: Place, b: Place, data: str = "", line: str = "") -> Opposed:
     """Compare two evaluations on the questions they share; positive changes favour ``b``.
 
     Args:
@@ -282,10 +268,10 @@ def compare(a: Place, b: Place, data: str = "", line: str = "") -> Comparison:
     Raises:
         LmsiError: As `lmsi compare`.
     """
-    return Comparison(**_fields(compare_places(Path(a), Path(b), data, line)))
+    return compare_places(Path(a), Path(b), data, line)
 
 
-def report(run: Place, out: Place | None = None, *, overwrite: bool = False) -> Report:
+def report(run: Place, out: Place | None = None, *, overwrite: bool = False) -> Digest:
     """Gather everything that a run has so far.
 
     Args:
@@ -299,7 +285,7 @@ def report(run: Place, out: Place | None = None, *, overwrite: bool = False) -> 
     digest = read_run(RunDir(Path(run)))
     if out is not None:
         write_page(digest, Path(out), overwrite)
-    return Report(**_fields(digest))
+    return digest
 
 
 @contextmanager

@@ -43,10 +43,11 @@ def resolve(kind: type[C], *layers: dict[str, Any], where: str = "") -> C:
     LmsiError: a name is unknown or a value is out of range; says which, and what it may be.
     """
     merged = {k: v for layer in layers for k, v in with_preset(layer).items() if v is not None}
-    lists = kind.lists()
-    merged = {k: _listed(v) if k in lists else v for k, v in merged.items()}
-    words = {name: meta.extra["zero"] for name, (_, meta) in kind.described().items()}
-    merged = {k: 0 if v == (words.get(k) or 0) else v for k, v in merged.items()}
+    for name, (_, meta, default) in kind.described().items():
+        if name in merged and isinstance(default, tuple):
+            merged[name] = _listed(merged[name])
+        elif name in merged and merged[name] == (meta.extra["zero"] or 0):
+            merged[name] = 0
     try:
         return msgspec.convert(merged, kind, strict=False)
     except msgspec.ValidationError as e:
@@ -93,7 +94,7 @@ def _refusal(kind: type[Config], given: dict[str, Any], complaint: str, where: s
             hint = f"did you mean '{near[0]}'?" if near else f"settings: {', '.join(names)}"
             return LmsiError(f"{where}: unknown setting '{name}'", hint=hint)
     name = complaint.rpartition("`$.")[2].partition("`")[0].partition("[")[0]
-    type_, meta = kind.described()[name]
+    type_, meta, _ = kind.described()[name]
     place = f"{where} {name}" if where else flags(name, meta)[-1]
     value = given[name]
     shown = ",".join(map(str, value)) if isinstance(value, list | tuple) else value

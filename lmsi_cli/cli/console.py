@@ -32,8 +32,7 @@ from lmsi_cli.run_folder import RunDir
 
 FILE_WIDTH = 200  # characters a line where stdout is no terminal, so that tables are not cut
 PLAIN_EVERY = 5.0  # seconds between lines where there is no terminal
-MEMORY_EVERY = 1.0  # seconds between measurements, which cost more than showing them
-STATUS_EVERY = 2.0  # seconds between two writes of status.json
+STATUS_EVERY = 2.0  # seconds between two writes of status.json, and measurements of memory
 SAID = 8  # last lines that status.json keeps
 SMOOTH = 30.0  # seconds over which the rate is averaged, so that the time left does not jump
 
@@ -87,7 +86,7 @@ class Beacon:
         )
         self.bar = rich.TaskID(0)
         self.marks = deque[tuple[float, int]]()
-        self.shown = self.written = self.measured = float("-inf")
+        self.shown = self.written = 0.0
         self.status = Status(command=shlex.join(argv), pid=os.getpid(), begun=time.time())
         self.live.start()
 
@@ -104,12 +103,9 @@ class Beacon:
         """Report ``done`` finished units; the file is written at most every two seconds."""
         now = time.monotonic()
         self._note(done=done, figures=figures, left=self._left(now, done))
-        if now - self.measured >= MEMORY_EVERY:
-            self._note(memory=memory())
-            self.measured = now
-        self._show(now)
         if now - self.written >= STATUS_EVERY:
             self._write()
+        self._show(now)
 
     def say(self, text: str) -> None:
         """Print a line that stays on the screen, above the bars."""
@@ -154,8 +150,7 @@ class Beacon:
         self.status = msgspec.structs.replace(self.status, **now)
 
     def _write(self) -> None:
-        if self.run is None:
-            return
         self.written = time.monotonic()
         self._note(memory=memory(), updated=time.time())
-        write_atomic(self.run.status, msgspec.json.format(msgspec.json.encode(self.status)))
+        if self.run is not None:
+            write_atomic(self.run.status, msgspec.json.format(msgspec.json.encode(self.status)))

@@ -90,14 +90,9 @@ def _lines(model: str, questions: str) -> Iterator[str]:
     yield "# A line that begins with # shows what holds without it; --help-all shows all settings."
     for stage in STAGES:
         yield f"\n[{stage}]"
-        kind = TABLES[stage]
-        described = kind.described()
-        for field in msgspec.structs.fields(kind):
-            meta = described[field.name][1]
-            if field.name not in EVERYDAY or meta.extra["flag"] == RARE:
-                continue
-            chosen = model if field.name == "model" else field.default
-            value = msgspec.json.encode(chosen).decode()  # plain values: the same in TOML
-            mark = "" if field.name == "model" else "# "
-            yield f"{mark}{field.name} = {value}  # {meta.description}"
+        for name, (_, meta, default) in TABLES[stage].described().items():
+            if name in EVERYDAY and meta.extra["flag"] != RARE:
+                chosen, mark = (model, "") if name == "model" else (default, "# ")
+                value = msgspec.json.encode(chosen).decode()  # plain values: the same in TOML
+                yield f"{mark}{name} = {value}  # {meta.description}"
     yield ""

@@ -48,6 +48,7 @@ from lmsi_cli.cli.console import err
 from lmsi_cli.cli.options import HELP_ALL, Command, Group
 from lmsi_cli.config import PREFIX, RARE, TABLES
 from lmsi_cli.errors import LmsiError
+from lmsi_cli.formats import printable
 from lmsi_cli.training import processes
 
 INTERRUPTED = 130
@@ -105,8 +106,6 @@ def _goes_on(how: str) -> str:
 
 
 def _tell(e: LmsiError) -> None:
-    from lmsi_cli.formats import printable
-
     place, console = processes.place(), err()
     if place.rank and sys.__stderr__:  # the other processes print only this
         print(printable(f"process {place.rank + 1} of {place.world}: {e}"), file=sys.__stderr__)

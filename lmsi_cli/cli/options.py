@@ -79,11 +79,9 @@ def _set(given: Sequence[str], table: str) -> Tables:
         if not equals or not inner or (dot and place not in TABLES):
             hint = f"tables: {', '.join(TABLES)}"
             raise LmsiError(f"{RARE} {setting}: expected NAME=VALUE or TABLE.NAME=VALUE", hint)
-        there = place or table
-        inner = inner.replace("-", "_")
+        there, inner = place or table, inner.replace("-", "_")
+        resolve(TABLES[there], {inner: value}, where=RARE)
         found.setdefault(there, {})[inner] = value
-    for there, values in found.items():
-        resolve(TABLES[there], values, where=RARE)
     return found
 
 
@@ -141,14 +139,13 @@ def show(options: Sequence[Any], hidden: bool) -> None:
 
 def _further(table: str) -> str:
     """The Markdown below all options: settings without a flag, and environment variables."""
-    kind = TABLES[table]
-    defaults = {field.name: field.default for field in msgspec.structs.fields(kind)}
+    described = TABLES[table].described()
     rare = [
-        f"- {RARE} {name}: {_help(meta, defaults[name])}"
-        for name, (_, meta) in kind.described().items()
+        f"- {RARE} {name}: {_help(meta, default)}"
+        for name, (_, meta, default) in described.items()
         if meta.extra["flag"] == RARE
     ]
-    first = next(iter(defaults))
+    first = next(iter(described))
     head = [f"Settings without a flag, {RARE} NAME=VALUE:\n"] if rare else []
     variables = f"Each has a variable, too, which flags and {RARE} beat: {_variable(table, first)}."
     return "\n".join([*head, *rare, "\n\n" + variables])
@@ -182,15 +179,14 @@ def read_tables(file: Path | None) -> Tables:
 
 def _options(kind: type[Config]) -> list[inspect.Parameter]:
     """One option per field with a flag; if absent it is None, so that a config file can fill it."""
-    defaults = {field.name: field.default for field in msgspec.structs.fields(kind)}
     found = []
-    for name, (type_, meta) in kind.described().items():
+    for name, (type_, meta, default) in kind.described().items():
         if meta.extra["flag"] == RARE:
             continue
         dashed = name.replace("_", "-")
         option = typer.Option(
             *([f"--{dashed}/--no-{dashed}"] if type_ is bool else flags(name, meta)),
-            help=_help(meta, defaults[name]),
+            help=_help(meta, default),
             rich_help_panel=next((p for p, names in PANELS.items() if name in names), ELSE),
             hidden=name not in EVERYDAY,
             allow_from_autoenv=False,  # ``environment`` reads it, so that --set can override it

@@ -58,11 +58,7 @@ def report(
 
 
 def write_page(digest: digests.Digest, target: Path, overwrite: bool) -> None:
-    """Write a report's HTML page.
-
-    Raises:
-        LmsiError: ``target`` is a folder, or an existing file that must not be overwritten.
-    """
+    """Write a report's HTML page; LmsiError: ``target`` is a folder, or a file to keep."""
     if target.is_dir() or (target.exists() and not overwrite):
         raise LmsiError(f"{target}: is there already", hint="another --out, or --overwrite")
     write_atomic(target, digests.page(digest, version("lmsi")))

@@ -61,8 +61,7 @@ def watched(
 def files_of(given: str | None, model: str, usage: str) -> tuple[str, list[str]]:
     """The question file and the files to measure on; if none is given, the embedded model's own.
 
-    Raises:
-        LmsiError: The model has no questions of its own; ``usage`` is the hint.
+    LmsiError: the model has no questions of its own; ``usage`` is the hint.
     """
     if given is not None:
         return given, []
@@ -73,25 +72,22 @@ def files_of(given: str | None, model: str, usage: str) -> tuple[str, list[str]]
 
 
 def chosen_round(run: RunDir, number: int | None = None) -> RunDir:
-    """The folder of the round whose adapter a command uses.
+    """The folder of a round; by default of the kept one, which is announced if it is not ``run``.
 
-    Args:
-        run: A run folder.
-        number: Of the round; by default the kept one, which is announced if it is not ``run``.
-
-    Raises:
-        LmsiError: There is no such round.
+    LmsiError: there is no such round.
     """
     from lmsi_cli.rounds import kept_round
 
-    found = kept_round(run) if number is None else run.round(number)
-    if number is not None and run.root.is_dir() and not found.root.is_dir():
-        raise LmsiError(
-            f"{found.root}: no such round", hint=f"`lmsi report {run.typed}` lists them"
-        )
-    if number is None and found.root != run.root:
-        line = f"{found.root}: its adapter is taken, that of the round that is kept"
-        err().print(line, markup=False)
+    if number is None:
+        found = kept_round(run)
+        if found.root != run.root:
+            line = f"{found.root}: its adapter is taken, that of the round that is kept"
+            err().print(line, markup=False)
+        return found
+    found = run.round(number)
+    if run.root.is_dir() and not found.root.is_dir():
+        hint = f"`lmsi report {run.typed}` lists them"
+        raise LmsiError(f"{found.root}: no such round", hint)
     return found
 
 

@@ -62,24 +62,20 @@ def opt(
 
 def rare(help_: str, forms: str = "", zero: str = "", **limits: Any) -> Meta:  # noqa: ANN401
     """Describe a setting without a flag of its own: ``--set NAME=VALUE``, or the config file."""
-    extra = {"flag": RARE, "forms": forms, "repeated": False, "zero": zero}
-    return Meta(description=help_, extra=extra, **limits)
+    return opt(help_, RARE, forms, zero=zero, **limits)
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Base of every command's settings."""
 
     @classmethod
-    def described(cls) -> dict[str, tuple[Any, Any]]:
-        """Each setting's type, and the ``Meta`` that ``opt`` or ``rare`` made for it."""
-        hints = typing.get_type_hints(cls, include_extras=True)
-        types = {name: typing.get_args(hints[name]) for name in cls.__struct_fields__}
-        return {name: (type_, meta) for name, (type_, meta) in types.items()}
+    def described(cls) -> dict[str, tuple[Any, ...]]:
+        """Each setting's type, the ``Meta`` that ``opt`` or ``rare`` made for it, and its default.
 
-    @classmethod
-    def lists(cls) -> set[str]:
-        """The settings that hold several values."""
-        return {f.name for f in msgspec.structs.fields(cls) if isinstance(f.default, tuple)}
+        Settings that hold several values have a tuple as default.
+        """
+        fields = msgspec.structs.fields(cls)
+        return {f.name: (*typing.get_args(f.type), f.default) for f in fields}
 
 
 TEMPLATE_FLAG = "--template-var"
@@ -114,12 +110,8 @@ def values_of(variables: Iterable[str]) -> dict[str, Any]:
                 f"{TEMPLATE_FLAG} {variable}: would be the word {text}, not the value",
                 hint=f"{typed}; or, for the word, {TEMPLATE_FLAG} '{name}=\"{text}\"'",
             )
-        found[name] = _value(text)
+        try:
+            found[name] = msgspec.json.decode(text)
+        except (msgspec.DecodeError, RecursionError, UnicodeError):
+            found[name] = text
     return found
-
-
-def _value(text: str) -> Any:  # noqa: ANN401 - any JSON value
-    try:
-        return msgspec.json.decode(text)
-    except (msgspec.DecodeError, RecursionError, UnicodeError):
-        return text
