@@ -100,12 +100,19 @@ class Beacon:
         self._write()
 
     def advance(self, done: int, **figures: float | str) -> None:
-        """Report ``done`` finished units; the file is written at most every two seconds."""
+        """Report ``done`` finished units: move the bar, or print a line now and then."""
         now = time.monotonic()
         self._note(done=done, figures=figures, left=self._left(now, done))
         if now - self.written >= STATUS_EVERY:
             self._write()
-        self._show(now)
+        shown = figures_line(figures, self.status.memory, self.status.left)
+        self.live.update(self.bar, completed=done, figures=shown)
+        total = self.status.total
+        late = now - self.shown >= PLAIN_EVERY or done == total
+        if self.live.disable and late and not self.quiet:
+            self.shown = now
+            share = f"{done / total:6.1%}" if total else ""
+            self._print(f"{self.status.phase}  {done}/{total}  {share}  {shown}")
 
     def say(self, text: str) -> None:
         """Print a line that stays on the screen, above the bars."""
@@ -128,17 +135,6 @@ class Beacon:
         begun, before = self.marks[0]
         rest = max(0, self.status.total - done)
         return rest * (now - begun) / (done - before) if done > before else None
-
-    def _show(self, now: float) -> None:
-        """Move the bar; without one, print a line if the last is old or the phase is done."""
-        s = self.status
-        figures = figures_line(s.figures, s.memory, s.left)
-        self.live.update(self.bar, completed=s.done, figures=figures)
-        late = now - self.shown >= PLAIN_EVERY or s.done == s.total
-        if self.live.disable and late and not self.quiet:
-            self.shown = now
-            share = f"{s.done / s.total:6.1%}" if s.total else ""
-            self._print(f"{s.phase}  {s.done}/{s.total}  {share}  {figures}")
 
     def _print(self, line: str) -> None:
         if self.live.disable:

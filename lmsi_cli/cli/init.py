@@ -45,7 +45,7 @@ def init(questions: Questions = None, model: Model = None, out: Out = DEFAULT) -
     """
     if out.exists():
         raise LmsiError(f"{out}: is there already", hint="give another one with -o, or delete it")
-    model = _settled("model", model, "-m MODEL", _check_model, complete_models(""))
+    model = _settled("model", model, "-m MODEL", _check_model, complete_models())
     questions = _settled("questions", questions, "QUESTIONS", read_questions, [])
     write_atomic(out, "\n".join(_lines(model, questions)))
     run = str(Path("runs") / Path(questions).stem)

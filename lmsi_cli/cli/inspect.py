@@ -1,37 +1,39 @@
-"""Commands that only show things: `show`, `explain`, `tasks`, `models`, `doctor`."""
+"""Commands that only show things: `show`, `watch`, `explain`, `tasks`, `models`, `doctor`."""
 
 from __future__ import annotations
 
 import os
 import sys
 import textwrap
+import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Group as Lines
+from rich.live import Live
 from rich.text import Text
 
 from lmsi_cli.answers import TRIGGER, Asked, Step, listed
 from lmsi_cli.answers import explain as steps_of
 from lmsi_cli.catalog import at_hand, card_text, cards, find_model
 from lmsi_cli.cli.console import out
-from lmsi_cli.cli.options import Command, Group, complete_models, complete_tasks
+from lmsi_cli.cli.options import Command, Group, complete_models
 from lmsi_cli.cli.session import Json, RunFolder, watched
 from lmsi_cli.cli.session import show as print_result
 from lmsi_cli.config import DEFAULT_KIND
-from lmsi_cli.formats import NONE, printable
+from lmsi_cli.formats import NONE, figures_line, printable
 from lmsi_cli.prompts import clean
 from lmsi_cli.records import Path, Vote
-from lmsi_cli.reporting.digest import Part, Sheet, bars
+from lmsi_cli.reporting.digest import Part, Sheet, bars, rendered
 from lmsi_cli.run_folder import RunDir
 from lmsi_cli.splits import read_metadata
-from lmsi_cli.tasks.loader import find_task, load_task, summaries
+from lmsi_cli.tasks.loader import find_task, load_task, summaries, task_names
 from lmsi_cli.thinking import answer_part
 from lmsi_cli.voting.ballots import is_refuted
 
 if TYPE_CHECKING:  # for the sake of --help, which imports nothing heavy
-    from lmsi_cli.stages.doctor import Check
-    from lmsi_cli.stages.inspect import Listed, Shown
+    from lmsi_cli.stages.inspect import Listed, Scene, Shown
 
 tasks_app = typer.Typer(cls=Group, invoke_without_command=True)
 models_app = typer.Typer(cls=Group, invoke_without_command=True)
@@ -48,7 +50,7 @@ Asking = Annotated[
 TaskName = Annotated[
     str,
     typer.Argument(
-        help="A name from the list, or the path of a .toml file.", autocompletion=complete_tasks
+        help="A name from the list, or the path of a .toml file.", autocompletion=task_names
     ),
 ]
 ModelName = Annotated[
@@ -57,8 +59,12 @@ ModelName = Annotated[
         help="A GGUF file, or a name as `lmsi sample -m` takes it.", autocompletion=complete_models
     ),
 ]
+Once = Annotated[bool, typer.Option("--once", help="Look once; do not wait for the end.")]
 OPEN, CLOSE = ">>", "<<"  # around the words that an answer was read from
 SEEN = 60  # characters shown of the place that a rule looked at
+STALE = 30.0  # seconds after which the age of the last report is shown
+OFTEN = 2.0  # seconds between looks in a terminal, as often as a command reports
+QUIET = 30.0  # seconds between looks outside a terminal: each is printed below the last
 WINNER, WORDS = 20, 48  # characters in the list: of an answer, of a question
 
 
@@ -141,6 +147,52 @@ def path_line(path: Path, vote: Vote | None) -> str:
     return f"path {path.path}   {', '.join(facts)}"
 
 
+def watch(run: RunFolder, once: Once = False, json: Json = False) -> None:
+    """Show a running or finished run; only reads, so it disturbs nothing.
+
+    Watching ends when the command in the folder ends; Ctrl-C ends only the watching.
+
+    Example: lmsi watch runs/first
+    """
+    from lmsi_cli.stages.inspect import scene
+
+    folder, console = RunDir(run), out()
+    seen = scene(folder)
+    if seen.working and not (once or json):
+        with Live(console=console, auto_refresh=False, transient=True) as live:
+            while seen.working:
+                view = Lines(*rendered(*scene_parts(seen, time.time())))
+                if console.is_terminal:
+                    live.update(view, refresh=True)
+                else:
+                    console.print(view)
+                time.sleep(OFTEN if console.is_terminal else QUIET)
+                seen = scene(folder)
+    print_result(seen, json, *scene_parts(seen, time.time()))
+
+
+def scene_parts(scene: Scene, now: float) -> list[Sheet | str]:
+    """The stages of a run folder, and what the last command does or how it ended.
+
+    ``now`` is in seconds since 1970.
+    """
+    rows = tuple((name, there or NONE) for name, there in scene.stages.items())
+    sheet, status = Sheet(title=scene.folder, rows=rows), scene.status
+    if status is None:
+        return [sheet]
+    head = f"lmsi {status.command}"
+    if status.ended is not None:
+        return [sheet, *status.said, f"{head}: {status.ended}"]
+    if not scene.working:
+        return [sheet, *status.said, f"{head}: killed; the same command goes on"]
+    total = f"/{status.total}  {status.done / status.total:.1%}" if status.total else ""
+    rest = figures_line(status.figures, status.memory, status.left)
+    age = now - status.updated
+    old = f"  (reported {age:.0f} s ago)" if age > STALE else ""
+    moment = f"{status.phase}  {status.done}{total}  {rest}{old}"
+    return [sheet, head, *status.said, moment]
+
+
 def explain(
     text: TextArgument, kind: Kind = DEFAULT_KIND, question: Asking = "", json: Json = False
 ) -> None:
@@ -152,17 +204,13 @@ def explain(
     said = answer_part(data.decode("utf-8", "replace"))
     asked = clean(question)
     steps = steps_of(said, kind, TRIGGER, Asked(listed(asked), question=asked))
-    print_result(explained(said, steps), json, *explanation(said, steps))
-
-
-def explained(text: str, steps: Sequence[Step]) -> dict[str, Any]:
-    """The rules of one text as plain data: the answer, and each rule's place, words and value."""
     answer = next((s.found.value for s in steps if s.fired and s.found), None)
     rules = [
         {"rule": s.rule, "place": s.place, "found": s.found and s.found._asdict(), "fired": s.fired}
         for s in steps
     ]
-    return {"answer": answer, "text": text, "rules": rules}
+    found = {"answer": answer, "text": said, "rules": rules}
+    print_result(found, json, *explanation(said, steps))
 
 
 def explanation(text: str, steps: Sequence[Step]) -> list[Sheet | str]:
@@ -256,17 +304,7 @@ def doctor(json: Json = False) -> None:
     """
     from lmsi_cli.stages.doctor import conclusion, examine
 
-    checks = examine()
-    print_result(checks, json, doctor_sheet(checks))
-    if not json:  # unwrapped, so that a command in it can be copied whole
-        out().print(f"\n{conclusion(checks)}", markup=False, emoji=False, soft_wrap=True)
-    if any(c.fatal for c in checks):
-        raise typer.Exit(1)
-
-
-def doctor_sheet(checks: Sequence[Check]) -> Sheet:
-    """One line per check, with its problem and advice below."""
-    rows, tones = [], []
+    checks, rows, tones = examine(), [], []
     for c in checks:
         tone = "bad" if c.fatal else "care" if c.problem else "good"
         mark = {"bad": "x", "care": "!", "good": "ok"}[tone]
@@ -274,4 +312,8 @@ def doctor_sheet(checks: Sequence[Check]) -> Sheet:
         lines = [("", "", f"{name}: {text}") for name, text in below.items() if text]
         rows += [(mark, c.name, c.value), *lines]
         tones += [tone, *[""] * len(lines)]
-    return Sheet(title="lmsi doctor", rows=tuple(rows), tones=tuple(tones))
+    print_result(checks, json, Sheet(title="lmsi doctor", rows=tuple(rows), tones=tuple(tones)))
+    if not json:  # unwrapped, so that a command in it can be copied whole
+        out().print(f"\n{conclusion(checks)}", markup=False, emoji=False, soft_wrap=True)
+    if any(c.fatal for c in checks):
+        raise typer.Exit(1)

@@ -42,7 +42,6 @@ from lmsi_cli.cli import (
     sample,
     train,
     vote,
-    watch,
 )
 from lmsi_cli.cli.console import err
 from lmsi_cli.cli.options import HELP_ALL, Command, Group
@@ -190,7 +189,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "train": train.train,
     "eval": evaluate.evaluate,
     "questions": questions.questions,
-    "watch": watch.watch,
+    "watch": inspect.watch,
     "exemplars": exemplars.exemplars,
     "export": export.export,
     "report": report.report,

@@ -13,7 +13,7 @@ from __future__ import annotations
 import inspect
 import os
 import typing
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from glob import escape, glob
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,10 +22,13 @@ import msgspec
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from lmsi_cli.catalog import at_hand, cards
 from lmsi_cli.config import EVERYDAY, PANELS, PREFIX, RARE, TABLES, Config
 from lmsi_cli.errors import LmsiError
+from lmsi_cli.hub import is_model
 from lmsi_cli.records import UNREADABLE
 from lmsi_cli.settings import EMPTY, flags, resolve, with_preset
+from lmsi_cli.tasks.loader import task_names
 
 Function = Callable[..., None]
 Tables = dict[str, dict[str, Any]]
@@ -220,21 +223,10 @@ def _shown(default: Any) -> str:  # noqa: ANN401 - any default
     return "not given" if default in (None, "") else str(default)
 
 
-def complete_models(incomplete: str) -> list[str]:
+def complete_models() -> list[str]:
     """Models that come with lmsi, those of other programs, and GGUF files in this folder."""
-    from lmsi_cli.catalog import at_hand, cards
-    from lmsi_cli.hub import is_model
-
     here = (file.name for file in Path().glob("*.gguf"))
-    names = [*cards(), *(found.name for found in at_hand()), *filter(is_model, here)]
-    return _beginning(incomplete, names)
-
-
-def complete_tasks(incomplete: str) -> list[str]:
-    """Tasks that come with lmsi."""
-    from lmsi_cli.tasks.loader import summaries
-
-    return _beginning(incomplete, (task.name for task in summaries()))
+    return sorted({*cards(), *(found.name for found in at_hand()), *filter(is_model, here)})
 
 
 def complete_runs(incomplete: str) -> list[str]:
@@ -248,8 +240,4 @@ def complete_runs(incomplete: str) -> list[str]:
     return sorted(file.removesuffix("/run.toml") for file in found)
 
 
-def _beginning(incomplete: str, names: Iterable[str]) -> list[str]:
-    return sorted({name for name in names if name.startswith(incomplete)})
-
-
-COMPLETED = {"model": complete_models, "task": complete_tasks}
+COMPLETED = {"model": complete_models, "task": task_names}
