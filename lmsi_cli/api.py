@@ -1,8 +1,9 @@
 """lmsi from Python and in notebooks: six functions that do what the commands do.
 
 Each takes the command's settings by keyword, writes the same run folder, and returns the record
-that the command's ``--json`` prints; a notebook shows it as the command's tables. The stages do the
-work and the command line's own view shows the progress, so `lmsi watch` sees a notebook's run, too.
+that the command's ``--json`` prints; a notebook shows it as the command's tables. Mistakes raise
+LmsiError. The stages do the work and the command line's own view shows the progress, so `lmsi
+watch` sees a notebook's run, too.
 
     import lmsi_cli
     lmsi_cli.sample("questions.jsonl", "runs/first", model="model.gguf", paths=8)
@@ -208,9 +209,6 @@ def train(
         force: Train even if the verdict is not to.
         quiet: Show no progress.
         settings: Those of [train] in a config file.
-
-    Raises:
-        LmsiError: As `lmsi train`.
     """
     config = resolve(TrainConfig, settings, where="train()")
     teacher, place = RunDir(Path(run)), Path(out) if out else None
@@ -264,9 +262,6 @@ def compare(a: Place, b: Place, data: str = "", line: str = "") -> Opposed:
         b: Another one; the same one compares its base with its adapter.
         data: Name of the data set, if a folder has several.
         line: The line whose flips are listed; by default the one that decides.
-
-    Raises:
-        LmsiError: As `lmsi compare`.
     """
     return compare_places(Path(a), Path(b), data, line)
 
@@ -278,9 +273,6 @@ def report(run: Place, out: Place | None = None, *, overwrite: bool = False) -> 
         run: The run folder.
         out: Write the HTML page there, too.
         overwrite: Let the page replace an existing file.
-
-    Raises:
-        LmsiError: As `lmsi report`.
     """
     digest = read_run(RunDir(Path(run)))
     if out is not None:

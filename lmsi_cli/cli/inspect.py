@@ -21,7 +21,6 @@ from lmsi_cli.cli.console import out
 from lmsi_cli.cli.options import Command, Group, complete_models
 from lmsi_cli.cli.session import Json, RunFolder, watched
 from lmsi_cli.cli.session import show as print_result
-from lmsi_cli.config import DEFAULT_KIND
 from lmsi_cli.formats import NONE, figures_line, printable
 from lmsi_cli.prompts import clean
 from lmsi_cli.records import Path, Vote
@@ -194,7 +193,7 @@ def scene_parts(scene: Scene, now: float) -> list[Sheet | str]:
 
 
 def explain(
-    text: TextArgument, kind: Kind = DEFAULT_KIND, question: Asking = "", json: Json = False
+    text: TextArgument, kind: Kind = "number", question: Asking = "", json: Json = False
 ) -> None:
     """Show every rule that looks for an answer, where it looks, and which one decides.
 

@@ -146,7 +146,7 @@ def lmsi(
         ),
     ] = False,
     config: Annotated[
-        Path | None, typer.Option("--config", help="A TOML file of settings; flags override it.")
+        Path | None, typer.Option(help="A TOML file of settings; flags override it.")
     ] = None,
     settings: Annotated[
         list[str] | None,
@@ -155,7 +155,6 @@ def lmsi(
             metavar="NAME=VALUE",
             envvar=f"{PREFIX}_SET",
             help="Set a setting of this command, or of another: sample.top_k=20. May be repeated.",
-            show_default=False,
         ),
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,

@@ -103,16 +103,6 @@ class EvalConfig(FilterConfig, frozen=True, kw_only=True):
     api_key_file: ApiKeyFile = DEFAULT.api_key_file
     model: Annotated[str, rare("The base's name on a server; not given: as in the run.")] = ""
 
-    @property
-    def seeds(self) -> tuple[int, ...]:
-        """Seeds of the sampled paths, each once."""
-        return tuple(dict.fromkeys(self.seed))
-
-    @property
-    def temperatures(self) -> tuple[float, ...]:
-        """Temperatures of the sampled paths, each once."""
-        return tuple(dict.fromkeys(self.temperature))
-
     def sampling(self, temperature: float, seed: int, max_tokens: int) -> SamplingConfig:
         """How tokens are drawn at one temperature and seed."""
         shared = {name: getattr(self, name) for name in FilterConfig.__struct_fields__}

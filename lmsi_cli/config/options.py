@@ -22,7 +22,6 @@ from msgspec import Meta
 
 from lmsi_cli.errors import LmsiError
 
-DEFAULT_MODEL = "tinymath"
 DEFAULT_TASK = "auto"
 RARE = "--set"  # in place of a setting's own flag
 PANELS = {  # of a help page, with their settings; all other options stand above them
@@ -40,7 +39,6 @@ EVERYDAY = {"model", "paths", "limit", "prompt", "temperature", "stop", "engine"
             "min_share", "check_equations", "preset", "rank", "lr", "epochs", "device", "rounds",
             "number", "seeds", "shots", "templates", "to", "type"}  # fmt: skip
 PREFIX = "LMSI"  # of variables: LMSI_SAMPLE_PATHS=8 means --paths 8 for every `lmsi sample`
-DEFAULT_KIND = "number"  # of `lmsi explain`, which knows no task
 
 
 def opt(
@@ -79,7 +77,6 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 TEMPLATE_FLAG = "--template-var"
-VARIABLE_FORMS = "NAME=VALUE (enable_thinking=false), of a name in letters, digits and underscores"
 # as text, each of them would count as true
 PYTHON_WORDS = {"True": "true", "False": "false", "None": "null"}
 
@@ -87,7 +84,7 @@ Variable = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]*=")]
 Variables = tuple[Variable, ...]
 TEMPLATE_VAR = opt(
     "Set a variable of the chat template: enable_thinking=false; may be repeated.",
-    forms=VARIABLE_FORMS,
+    forms="NAME=VALUE (enable_thinking=false), of a name in letters, digits and underscores",
     repeated=True,
 )
 

@@ -11,15 +11,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator, Sequence
 
-from lmsi_cli.formats import (
-    decimal,
-    moved,
-    p_text,
-    percent,
-    signed,
-    tone,
-    with_interval,
-)
+from lmsi_cli.formats import decimal, moved, p_text, percent, points, tone, with_interval
 from lmsi_cli.reporting.comparison import control_lines, sentences
 from lmsi_cli.reporting.digest import Section, Sheet
 from lmsi_cli.reporting.results import Evaluation, Labelled, Pair
@@ -92,7 +84,9 @@ def accuracy_sheet(e: Evaluation) -> Sheet:
         name = f"{line} *" if line == e.primary and e.pairs else line
         figures = [(v, v.figure(line), e.pair(line, v.model)) for v in e.mains]
         shares = [with_interval(f.accuracy if f else None) for _, f, _ in figures]
-        changes = [(signed(p.change), p_text(p.p_holm)) if p else ("", "") for _, _, p in figures]
+        changes = [
+            (points(p.change, ""), p_text(p.p_holm)) if p else ("", "") for _, _, p in figures
+        ]
         colours = [tone(p.change, p.p_holm) if p else "" for _, _, p in figures]
         if not long:
             rows.append((name, *shares, *(cell for pair in changes[1:] for cell in pair)))
@@ -139,7 +133,7 @@ def changes_sheet(title: str, pairs: Sequence[Pair]) -> Sheet:
         (
             p.line + ("" if p.temperature is None else f", t {p.temperature:g}"),
             f"{p.before} to {p.after}",
-            signed(p.change),
+            points(p.change, ""),
             moved(p.change),
             p_text(p.p_holm),
         )

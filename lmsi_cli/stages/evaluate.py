@@ -91,7 +91,7 @@ def evaluate(
     for exam in exams:
         results.append(_examined(exam, candidates, engine, run, progress))
         results = compared(
-            [msgspec.structs.replace(r, **(about or {})) for r in results], exam.config.seeds[0]
+            [msgspec.structs.replace(r, **(about or {})) for r in results], exam.config.seed[0]
         )
         for done, result in zip(exams, results, strict=False):
             file = run.eval_result(f"{done.name}-{_result_key(done, candidates)}")
@@ -106,11 +106,11 @@ def ways(config: EvalConfig, who: Candidate | None = None) -> list[Way]:
     which would only repeat the base's answers.
     """
     again = who is not None and who.null and who.adapter is None
-    first = max(config.seeds) + 1 if again else 0
+    first = max(config.seed) + 1 if again else 0
     sampled = [
         Way(t, first + s, False)
-        for t in config.temperatures
-        for s in config.seeds
+        for t in dict.fromkeys(config.temperature)  # each once
+        for s in dict.fromkeys(config.seed)
         if "sc" in config.modes
     ]
     greedy = [Way(0.0, 0, True)] if set(config.modes) - {"sc"} and not again else []
@@ -174,7 +174,7 @@ def _examined(
         skipped=tuple(skipped),
         settings=msgspec.json.decode(msgspec.json.encode(config)),  # lists, as in the file
     )
-    return graded(blank, answered, config.seeds[0])
+    return graded(blank, answered, config.seed[0])
 
 
 def _key(exam: Exam, candidate: Candidate, way: Way) -> str:
@@ -196,7 +196,7 @@ def _result_key(exam: Exam, candidates: Sequence[Candidate]) -> str:
     config = exam.config
     keys = [_key(exam, c, way) for c in candidates for way in ways(config, c)]
     labelled = [(q.id, q.answer, q.family, q.group) for q in exam.asked]
-    return _hash([keys, config.modes, config.paths, config.seeds[0], labelled])
+    return _hash([keys, config.modes, config.paths, config.seed[0], labelled])
 
 
 def _hash(value: Any) -> str:  # noqa: ANN401 - whatever JSON holds
