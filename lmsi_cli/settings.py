@@ -37,8 +37,9 @@ def resolve(kind: type[C], *layers: dict[str, Any], where: str = "") -> C:
     """Merge layers of plain values, the last one winning, and check them.
 
     A value of ``None`` means "not given". A layer's preset beats the layers before it, and what the
-    layer itself gives beats its preset. ``where`` is the file and table that the values come from;
-    empty for the command line.
+    layer itself gives beats its preset. A setting that holds several values takes one of them, or
+    text with commas, too. ``where`` is the file and table that the values come from; empty for the
+    command line.
 
     LmsiError: a name is unknown or a value is out of range; says which, and what it may be.
     """

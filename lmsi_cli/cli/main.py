@@ -169,6 +169,7 @@ def lmsi(
 
     `--config`, `--set`, `--quiet` and `--verbose` may also follow a command's name.
     """
+    # the commands read --config, --set and --quiet from this context: ``options.configured``
     processes.check(ctx.invoked_subcommand)
     for name, flag in (("settings", RARE), ("config", "--config")):
         source = ctx.get_parameter_source(name)  # a variable of the shell is for all commands

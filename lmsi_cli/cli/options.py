@@ -33,7 +33,6 @@ from lmsi_cli.tasks.loader import task_names
 Function = Callable[..., None]
 Tables = dict[str, dict[str, Any]]
 ONLY = inspect.Parameter.KEYWORD_ONLY
-ELSE = "Options"  # the panel of flags that belong to no other
 HELP_ALL = "--help-all"
 
 
@@ -190,7 +189,7 @@ def _options(kind: type[Config]) -> list[inspect.Parameter]:
         option = typer.Option(
             *([f"--{dashed}/--no-{dashed}"] if type_ is bool else flags(name, meta)),
             help=_help(meta, default),
-            rich_help_panel=next((p for p, names in PANELS.items() if name in names), ELSE),
+            rich_help_panel=next((p for p, names in PANELS.items() if name in names), None),
             hidden=name not in EVERYDAY,
             allow_from_autoenv=False,  # ``environment`` reads it, so that --set can override it
             autocompletion=COMPLETED.get(name),
