@@ -21,8 +21,7 @@ from lmsi_cli.hub import PREFIX
 from lmsi_cli.tasks.readers import read_questions
 
 Questions = Annotated[
-    str | None,
-    typer.Argument(help="A file of questions, or SET:FILE; if left out, asked for."),
+    str | None, typer.Argument(help="A file of questions, or SET:FILE; if left out, asked for.")
 ]
 Model = Annotated[
     str | None,

@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from lmsi_cli.stages.questions import Generation
 
 Seeds = Annotated[
-    str | None,
-    typer.Argument(help="Seed questions; not given: those of the embedded model."),
+    str | None, typer.Argument(help="Seed questions; not given: those of the embedded model.")
 ]
 ENDED = {
     "enough": "as many as were asked for",

@@ -22,9 +22,7 @@ StudentModel = Annotated[
 StudentFolder = Annotated[
     Path | None,
     typer.Option(
-        "-o",
-        "--out",
-        help="The student's run folder.  [default: students/NAME in the run]",
+        "-o", "--out", help="The student's run folder.  [default: students/NAME in the run]"
     ),
 ]
 Null = Annotated[
