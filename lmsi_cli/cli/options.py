@@ -230,12 +230,8 @@ def complete_models() -> list[str]:
 
 def complete_runs(incomplete: str) -> list[str]:
     """Run folders here and one level below; if there are none, the shell completes file names."""
-    start = escape(incomplete)
-    found = [
-        file
-        for depth in ("", "*/")
-        for file in glob(f"{start}*/{depth}run.toml")  # noqa: PTH207 - a Path would lose a leading ./
-    ]
+    start = escape(incomplete)  # a Path would lose a leading ./
+    found = glob(f"{start}*/run.toml") + glob(f"{start}*/*/run.toml")  # noqa: PTH207
     return sorted(file.removesuffix("/run.toml") for file in found)
 
 
