@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Literal, ParamSpec, TypeVar, overload
 
 import msgspec
+from msgspec.structs import asdict
 
 from lmsi_cli.cli.report import write_page
 from lmsi_cli.cli.sample import preview_parts, sample_sheet
@@ -52,6 +53,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 Place = str | Path
 Places = Place | Sequence[Place]
+
+# What the stages return, made anew as records that a notebook can show.
 
 
 class Sampled(SampleSummary, frozen=True, kw_only=True):
@@ -155,9 +158,9 @@ def sample(
         if dry_run and job.model is None:
             raise LmsiError("dry_run: what it would cost only the server knows", "leave it out")
         if dry_run:
-            return Previewed(**_fields(preview(job, progress)))
+            return Previewed(**asdict(preview(job, progress)))
     with _at_work(run, quiet, f"sample {questions} -o") as progress:
-        return Sampled(**_fields(draw_paths(job, run, progress, overwrite)))
+        return Sampled(**asdict(draw_paths(job, run, progress, overwrite)))
 
 
 @_takes(VoteConfig)
@@ -220,7 +223,7 @@ def train(
     with _at_work(folder, quiet, "train") as progress:
         if taught:
             teach(teacher, taught, progress, overwrite)
-        return Trained(**_fields(train_apart(folder, model, task, config, progress, overwrite)))
+        return Trained(**asdict(train_apart(folder, model, task, config, progress, overwrite)))
 
 
 @_takes(EvalConfig)
@@ -290,8 +293,3 @@ def _at_work(run: RunDir, quiet: bool, command: str) -> Iterator[Progress]:
 def _several(given: Places) -> list[str]:
     """File names as a list; a single one is accepted, too."""
     return [str(file) for file in ([given] if isinstance(given, Place) else given)]
-
-
-def _fields(record: msgspec.Struct) -> dict[str, Any]:
-    """The fields of a record, to rebuild it as the subclass that a notebook can show."""
-    return msgspec.structs.asdict(record)
