@@ -197,8 +197,8 @@ def _options(kind: type[Config]) -> list[inspect.Parameter]:
         kinds = (t for t in (bool, int, float) if t in (type_, *typing.get_args(type_)))
         scalar = str if meta.extra["zero"] else next(kinds, str)
         typed = list[str] if meta.extra["repeated"] else scalar
-        annotation = Annotated[typed | None, option]
-        found.append(inspect.Parameter(name, ONLY, default=None, annotation=annotation))
+        parameter = inspect.Parameter(name, ONLY, default=None)
+        found.append(parameter.replace(annotation=Annotated[typed | None, option]))
     return found
 
 
