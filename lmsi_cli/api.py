@@ -1,8 +1,9 @@
 """lmsi from Python and in notebooks: six functions that do what the commands do.
 
 Each takes the command's settings by keyword, writes the same run folder, and returns the record
-that the command's ``--json`` prints; a notebook shows it as the command's tables. The stages do the
-work and the command line's own view shows the progress, so `lmsi watch` sees a notebook's run, too.
+that the command's ``--json`` prints; a notebook shows it as the command's tables. Mistakes raise
+LmsiError. The stages do the work and the command line's own view shows the progress, so `lmsi
+watch` sees a notebook's run, too.
 
     import lmsi_cli
     lmsi_cli.sample("questions.jsonl", "runs/first", model="model.gguf", paths=8)
@@ -17,9 +18,10 @@ import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, ParamSpec, TypeVar, overload
+from typing import Literal, ParamSpec, TypeVar, overload
 
 import msgspec
+from msgspec.structs import asdict
 
 from lmsi_cli.cli.report import write_page
 from lmsi_cli.cli.sample import preview_parts, sample_sheet
@@ -30,7 +32,7 @@ from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Progress
 from lmsi_cli.reporting.digest import Digest, fragment
 from lmsi_cli.reporting.evaluation import eval_parts
-from lmsi_cli.reporting.pairwise import Opposed, opposed_section
+from lmsi_cli.reporting.pairwise import Opposed
 from lmsi_cli.reporting.results import Evaluation
 from lmsi_cli.reporting.sections import training_sheet
 from lmsi_cli.run_folder import RunDir, locked
@@ -51,6 +53,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 Place = str | Path
 Places = Place | Sequence[Place]
+
+# What the stages return, made anew as records that a notebook can show.
 
 
 class Sampled(SampleSummary, frozen=True, kw_only=True):
@@ -86,20 +90,6 @@ class Evaluations(list[Evaluation]):
 
     def _repr_html_(self) -> str:
         return fragment(*(part for e in self for part in eval_parts(e)))
-
-
-class Comparison(Opposed, frozen=True, kw_only=True):
-    """Two evaluations side by side."""
-
-    def _repr_html_(self) -> str:
-        return fragment(opposed_section(self))
-
-
-class Report(Digest, frozen=True, kw_only=True):
-    """Everything that a run has so far."""
-
-    def _repr_html_(self) -> str:
-        return fragment(self)
 
 
 def _takes(kind: type[Config]) -> Callable[[Callable[P, R]], Callable[P, R]]:
@@ -168,9 +158,9 @@ def sample(
         if dry_run and job.model is None:
             raise LmsiError("dry_run: what it would cost only the server knows", "leave it out")
         if dry_run:
-            return Previewed(**_fields(preview(job, progress)))
+            return Previewed(**asdict(preview(job, progress)))
     with _at_work(run, quiet, f"sample {questions} -o") as progress:
-        return Sampled(**_fields(draw_paths(job, run, progress, overwrite)))
+        return Sampled(**asdict(draw_paths(job, run, progress, overwrite)))
 
 
 @_takes(VoteConfig)
@@ -222,9 +212,6 @@ def train(
         force: Train even if the verdict is not to.
         quiet: Show no progress.
         settings: Those of [train] in a config file.
-
-    Raises:
-        LmsiError: As `lmsi train`.
     """
     config = resolve(TrainConfig, settings, where="train()")
     teacher, place = RunDir(Path(run)), Path(out) if out else None
@@ -236,7 +223,7 @@ def train(
     with _at_work(folder, quiet, "train") as progress:
         if taught:
             teach(teacher, taught, progress, overwrite)
-        return Trained(**_fields(train_apart(folder, model, task, config, progress, overwrite)))
+        return Trained(**asdict(train_apart(folder, model, task, config, progress, overwrite)))
 
 
 @_takes(EvalConfig)
@@ -270,7 +257,7 @@ def evaluate(
         return Evaluations(measure(wanted, progress))
 
 
-def compare(a: Place, b: Place, data: str = "", line: str = "") -> Comparison:
+def compare(a: Place, b: Place, data: str = "", line: str = "") -> Opposed:
     """Compare two evaluations on the questions they share; positive changes favour ``b``.
 
     Args:
@@ -278,28 +265,22 @@ def compare(a: Place, b: Place, data: str = "", line: str = "") -> Comparison:
         b: Another one; the same one compares its base with its adapter.
         data: Name of the data set, if a folder has several.
         line: The line whose flips are listed; by default the one that decides.
-
-    Raises:
-        LmsiError: As `lmsi compare`.
     """
-    return Comparison(**_fields(compare_places(Path(a), Path(b), data, line)))
+    return compare_places(Path(a), Path(b), data, line)
 
 
-def report(run: Place, out: Place | None = None, *, overwrite: bool = False) -> Report:
+def report(run: Place, out: Place | None = None, *, overwrite: bool = False) -> Digest:
     """Gather everything that a run has so far.
 
     Args:
         run: The run folder.
         out: Write the HTML page there, too.
         overwrite: Let the page replace an existing file.
-
-    Raises:
-        LmsiError: As `lmsi report`.
     """
     digest = read_run(RunDir(Path(run)))
     if out is not None:
         write_page(digest, Path(out), overwrite)
-    return Report(**_fields(digest))
+    return digest
 
 
 @contextmanager
@@ -312,8 +293,3 @@ def _at_work(run: RunDir, quiet: bool, command: str) -> Iterator[Progress]:
 def _several(given: Places) -> list[str]:
     """File names as a list; a single one is accepted, too."""
     return [str(file) for file in ([given] if isinstance(given, Place) else given)]
-
-
-def _fields(record: msgspec.Struct) -> dict[str, Any]:
-    """The fields of a record, to rebuild it as the subclass that a notebook can show."""
-    return msgspec.structs.asdict(record)

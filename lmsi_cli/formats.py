@@ -58,14 +58,9 @@ def whole_points(i: Interval) -> str:
     return f"{100 * i.value:+.0f} [{100 * i.low:+.0f}, {100 * i.high:+.0f}]"
 
 
-def signed(c: Paired, unit: str = "") -> str:
+def points(c: Paired, unit: str = " points") -> str:
     """A paired difference in percentage points, with its interval."""
     return f"{100 * c.difference:+.1f}{unit} [{100 * c.low:+.1f}, {100 * c.high:+.1f}]"
-
-
-def points(c: Paired) -> str:
-    """The same for a sentence, with its unit."""
-    return signed(c, " points")
 
 
 def moved(c: Paired) -> str:

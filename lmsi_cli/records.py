@@ -194,14 +194,14 @@ class Status(Record, frozen=True, kw_only=True):
 
     command: str
     pid: int
-    phase: str
-    done: int
-    total: int
-    figures: dict[str, float | str]
-    left: float | None
-    memory: int
+    phase: str = ""
+    done: int = 0
+    total: int = 0
+    figures: dict[str, float | str] = {}
+    left: float | None = None
+    memory: int = 0
     begun: float
-    updated: float
+    updated: float = 0.0
     said: tuple[str, ...] = ()
     ended: str | None = None
 

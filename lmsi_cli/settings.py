@@ -29,6 +29,7 @@ from lmsi_cli.config import (
 from lmsi_cli.errors import LmsiError
 
 C = TypeVar("C", bound=Config)
+EMPTY = "none"  # an empty list, as it is typed and shown
 SEED_BITS = 31  # a number that every library takes as a seed, and a person can type
 
 
@@ -36,20 +37,29 @@ def resolve(kind: type[C], *layers: dict[str, Any], where: str = "") -> C:
     """Merge layers of plain values, the last one winning, and check them.
 
     A value of ``None`` means "not given". A layer's preset beats the layers before it, and what the
-    layer itself gives beats its preset. ``where`` is the file and table that the values come from;
-    empty for the command line.
+    layer itself gives beats its preset. A setting that holds several values takes one of them, or
+    text with commas, too. ``where`` is the file and table that the values come from; empty for the
+    command line.
 
     LmsiError: a name is unknown or a value is out of range; says which, and what it may be.
     """
     merged = {k: v for layer in layers for k, v in with_preset(layer).items() if v is not None}
-    lists = kind.lists()
-    merged = {k: [v] if k in lists and isinstance(v, int | float) else v for k, v in merged.items()}
-    words = {name: meta.extra["zero"] for name, (_, meta) in kind.described().items()}
-    merged = {k: 0 if v == (words.get(k) or 0) else v for k, v in merged.items()}
+    for name, (_, meta, default) in kind.described().items():
+        if name in merged and isinstance(default, tuple):
+            merged[name] = _listed(merged[name])
+        elif name in merged and merged[name] == (meta.extra["zero"] or 0):
+            merged[name] = 0
     try:
         return msgspec.convert(merged, kind, strict=False)
     except msgspec.ValidationError as e:
         raise _refusal(kind, merged, str(e), where) from None
+
+
+def _listed(value: Any) -> Any:  # noqa: ANN401 - any value
+    """Make a list of a single value or of text with commas; ``none`` is an empty list."""
+    if isinstance(value, str):
+        return [] if value in ("", EMPTY) else [part.strip() for part in value.split(",")]
+    return [value] if isinstance(value, int | float) else value
 
 
 def check(kind: type[C], values: dict[str, Any], where: str) -> C:
@@ -85,7 +95,7 @@ def _refusal(kind: type[Config], given: dict[str, Any], complaint: str, where: s
             hint = f"did you mean '{near[0]}'?" if near else f"settings: {', '.join(names)}"
             return LmsiError(f"{where}: unknown setting '{name}'", hint=hint)
     name = complaint.rpartition("`$.")[2].partition("`")[0].partition("[")[0]
-    type_, meta = kind.described()[name]
+    type_, meta, _ = kind.described()[name]
     place = f"{where} {name}" if where else flags(name, meta)[-1]
     value = given[name]
     shown = ",".join(map(str, value)) if isinstance(value, list | tuple) else value

@@ -10,17 +10,11 @@ import typer
 from lmsi_cli.cli.session import Json, show
 from lmsi_cli.errors import LmsiError
 
-FirstPlace = Annotated[
-    Path, typer.Argument(help="A run folder, or a file of its eval/.", show_default=False)
-]
-SecondPlace = Annotated[
-    Path, typer.Argument(help="Another; if the same: its base and adapter.", show_default=False)
-]
-DataName = Annotated[
-    str, typer.Option("--data", help="Name of the data set, where a folder has several.")
-]
+FirstPlace = Annotated[Path, typer.Argument(help="A run folder, or a file of its eval/.")]
+SecondPlace = Annotated[Path, typer.Argument(help="Another; if the same: its base and adapter.")]
+DataName = Annotated[str, typer.Option(help="Name of the data set, where a folder has several.")]
 LineName = Annotated[
-    str, typer.Option("--line", help="Line whose flips to show; by default the one that decides.")
+    str, typer.Option(help="Line whose flips to show; by default the one that decides.")
 ]
 Shown = Annotated[
     Literal["flips"] | None,
@@ -36,11 +30,7 @@ Distilled = Annotated[
 ]
 Own = Annotated[
     Path | None,
-    typer.Option(
-        "--own",
-        help="With --distilled: a run in which B's model learned from its own votes.",
-        show_default=False,
-    ),
+    typer.Option(help="With --distilled: a run in which B's model learned from its own votes."),
 ]
 
 
@@ -58,19 +48,17 @@ def compare(  # noqa: PLR0913 - one parameter per flag
 
     Example: lmsi compare runs/first runs/second --data test --show flips
     """
-    if distilled:
-        from lmsi_cli.reporting.distillation import distillation_section
-        from lmsi_cli.stages.compare import distilled as fair
+    from lmsi_cli.reporting.distillation import distillation_section
+    from lmsi_cli.reporting.pairwise import flip_texts, opposed_section
+    from lmsi_cli.stages import compare as stage
 
-        table = fair(a, b, data, line, own)
+    if distilled:
+        table = stage.distilled(a, b, data, line, own)
         show(table, json, distillation_section(table))
         return
     if own:
         raise LmsiError("--own belongs to --distilled", hint="give both, or leave it out")
-    from lmsi_cli.reporting.pairwise import flip_texts, opposed_section
-    from lmsi_cli.stages.compare import compare as stage
-
-    result = stage(a, b, data, line)
+    result = stage.compare(a, b, data, line)
     more = "--show flips shows their texts" if result.flips else ""
     texts = flip_texts(result) if shown == "flips" else [more]
     show(result, json, opposed_section(result), *filter(None, texts))

@@ -20,7 +20,6 @@ from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from importlib.util import find_spec
-from typing import IO
 
 import msgspec
 from rich import progress as rich
@@ -33,8 +32,7 @@ from lmsi_cli.run_folder import RunDir
 
 FILE_WIDTH = 200  # characters a line where stdout is no terminal, so that tables are not cut
 PLAIN_EVERY = 5.0  # seconds between lines where there is no terminal
-MEMORY_EVERY = 1.0  # seconds between measurements, which cost more than showing them
-STATUS_EVERY = 2.0  # seconds between two writes of status.json
+STATUS_EVERY = 2.0  # seconds between two writes of status.json, and measurements of memory
 SAID = 8  # last lines that status.json keeps
 SMOOTH = 30.0  # seconds over which the rate is averaged, so that the time left does not jump
 
@@ -50,20 +48,11 @@ def err() -> Console:
     return Console(stderr=True, highlight=False, soft_wrap=True)
 
 
-class Rate:
-    """Units per second over the last ``SMOOTH`` seconds."""
-
-    def __init__(self) -> None:
-        self.marks: deque[tuple[float, int]] = deque()
-
-    def left(self, done: int, total: int) -> float | None:
-        """Seconds until ``total``; None while there is no rate to go by."""
-        now = time.monotonic()
-        self.marks.append((now, done))
-        while len(self.marks) > 2 and now - self.marks[0][0] > SMOOTH:
-            self.marks.popleft()
-        (t0, d0), (t1, d1) = self.marks[0], self.marks[-1]
-        return max(0, total - d1) * (t1 - t0) / (d1 - d0) if d1 > d0 else None
+def animated() -> bool:
+    """Whether a live bar can be drawn where stderr goes."""
+    if err().is_jupyter:  # where Rich draws with widgets
+        return find_spec("ipywidgets") is not None
+    return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
 
 
 def memory() -> int:
@@ -77,10 +66,15 @@ def memory() -> int:
     return used
 
 
-class Bar:
-    """Progress on a terminal."""
+class Beacon:
+    """Shows a command's progress and, if there is a run folder, writes it to ``status.json``.
 
-    def __init__(self) -> None:
+    Writes only once work has begun, so a command that finds the folder in use does not overwrite
+    the status of the command that works there. If ``quiet``, only what ``say`` prints is shown.
+    """
+
+    def __init__(self, quiet: bool, run: RunDir | None, argv: Sequence[str]) -> None:
+        self.quiet, self.run = quiet, run
         self.live = rich.Progress(
             rich.TextColumn("{task.description:<22}", markup=False),
             rich.BarColumn(bar_width=24),
@@ -88,124 +82,71 @@ class Bar:
             rich.TextColumn("{task.fields[figures]}"),
             rich.TimeElapsedColumn(),
             console=err(),
+            disable=quiet or not animated(),
         )
-        self.task: rich.TaskID | None = None
+        self.bar = rich.TaskID(0)
+        self.marks = deque[tuple[float, int]]()
+        self.shown = self.written = 0.0
+        self.status = Status(command=shlex.join(argv), pid=os.getpid(), begun=time.time())
         self.live.start()
 
     def start(self, label: str, total: int) -> None:
-        """Add a bar below the finished ones."""
-        self.task = self.live.add_task(label, total=total or None, figures="")
-
-    def show(self, done: int, figures: str) -> None:
-        """Move the bar."""
-        assert self.task is not None
-        self.live.update(self.task, completed=done, figures=figures)
-
-    def say(self, text: str) -> None:
-        """Print a line above the bars."""
-        self.live.console.print(text, markup=False)
-
-    def stop(self) -> None:
-        """Leave the bars as they are."""
-        self.live.stop()
-
-
-class Lines:
-    """Progress without a terminal: a line now and then; if quiet, only what ``say`` prints."""
-
-    def __init__(self, stream: IO[str], quiet: bool = False) -> None:
-        self.stream, self.quiet = stream, quiet
-        self.label, self.total, self.last = "", 0, 0.0
-
-    def start(self, label: str, total: int) -> None:
-        """Begin a phase."""
-        self.label, self.total, self.last = label, total, time.monotonic()
-
-    def show(self, done: int, figures: str) -> None:
-        """Print progress if the last line is old enough, or if the phase is done."""
-        now = time.monotonic()
-        if self.quiet or (now - self.last < PLAIN_EVERY and done != self.total):
-            return
-        self.last = now
-        share = f"{done / self.total:6.1%}" if self.total else ""
-        self.say(f"{self.label}  {done}/{self.total}  {share}  {figures}")
-
-    def say(self, text: str) -> None:
-        """Print a line."""
-        print(text, file=self.stream, flush=True)
-
-    def stop(self) -> None:
-        """Do nothing: there is no display to close."""
-
-
-def watcher(quiet: bool = False) -> Bar | Lines:
-    """The progress view that fits where stderr goes."""
-    fancy = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
-    if err().is_jupyter:  # where Rich draws with widgets
-        fancy = find_spec("ipywidgets") is not None
-    return Bar() if fancy and not quiet else Lines(sys.stderr, quiet)
-
-
-class Beacon:
-    """Reports a command's progress to a view and, if there is a run folder, to ``status.json``.
-
-    Writes only once work has begun, so a command that finds the folder in use does not overwrite
-    the status of the command that works there.
-    """
-
-    def __init__(self, view: Bar | Lines, run: RunDir | None, argv: Sequence[str]) -> None:
-        self.view, self.run, self.rate = view, run, Rate()
-        self.written = self.measured = float("-inf")
-        self.status = Status(
-            command=shlex.join(argv),
-            pid=os.getpid(),
-            phase="",
-            done=0,
-            total=0,
-            figures={},
-            left=None,
-            memory=0,
-            begun=time.time(),
-            updated=0.0,
-        )
-
-    def start(self, label: str, total: int) -> None:
-        """Begin a phase."""
+        """Begin a phase, with a bar below the finished ones."""
         label = printable(label)  # it may name a file
-        self.view.start(label, total)
-        self.rate = Rate()
+        self.bar = self.live.add_task(label, total=total or None, figures="")
+        self.shown = time.monotonic()
+        self.marks.clear()
         self._note(phase=label, total=total, done=0, figures={}, left=None)
         self._write()
 
     def advance(self, done: int, **figures: float | str) -> None:
-        """Report ``done`` finished units; the file is written at most every two seconds."""
-        left, now = self.rate.left(done, self.status.total), time.monotonic()
-        self._note(done=done, figures=figures, left=left)
-        if now - self.measured >= MEMORY_EVERY:
-            self._note(memory=memory())
-            self.measured = now
-        self.view.show(done, figures_line(figures, self.status.memory, left))
+        """Report ``done`` finished units: move the bar, or print a line now and then."""
+        now = time.monotonic()
+        self._note(done=done, figures=figures, left=self._left(now, done))
         if now - self.written >= STATUS_EVERY:
             self._write()
+        shown = figures_line(figures, self.status.memory, self.status.left)
+        self.live.update(self.bar, completed=done, figures=shown)
+        total = self.status.total
+        late = now - self.shown >= PLAIN_EVERY or done == total
+        if self.live.disable and late and not self.quiet:
+            self.shown = now
+            share = f"{done / total:6.1%}" if total else ""
+            self._print(f"{self.status.phase}  {done}/{total}  {share}  {shown}")
 
     def say(self, text: str) -> None:
-        """Print a line that stays on the screen."""
+        """Print a line that stays on the screen, above the bars."""
         text = printable(text)
-        self.view.say(text)
+        self._print(text)
         self._note(said=(*self.status.said, text)[-SAID:])
 
     def end(self, how: str) -> None:
-        """Note how the command ended, if it had begun to work."""
+        """Leave the bars as they are; note how the command ended, if it had begun to work."""
+        self.live.stop()
         if self.status.phase:
             self._note(ended=how)
             self._write()
+
+    def _left(self, now: float, done: int) -> float | None:
+        """Seconds to the end at the rate of the last ``SMOOTH`` seconds; None: no rate to go by."""
+        self.marks.append((now, done))
+        while len(self.marks) > 2 and now - self.marks[0][0] > SMOOTH:
+            self.marks.popleft()
+        begun, before = self.marks[0]
+        rest = max(0, self.status.total - done)
+        return rest * (now - begun) / (done - before) if done > before else None
+
+    def _print(self, line: str) -> None:
+        if self.live.disable:
+            sys.stderr.write(f"{line}\n")
+        else:
+            self.live.console.print(line, markup=False)
 
     def _note(self, **now: object) -> None:
         self.status = msgspec.structs.replace(self.status, **now)
 
     def _write(self) -> None:
-        if self.run is None:
-            return
         self.written = time.monotonic()
         self._note(memory=memory(), updated=time.time())
-        write_atomic(self.run.status, msgspec.json.format(msgspec.json.encode(self.status)))
+        if self.run is not None:
+            write_atomic(self.run.status, msgspec.json.format(msgspec.json.encode(self.status)))

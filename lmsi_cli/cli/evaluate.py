@@ -13,6 +13,7 @@ from lmsi_cli.config import SERVER, EvalConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.formats import least_change
 from lmsi_cli.reporting.digest import Sheet
+from lmsi_cli.run_folder import RunDir, locked
 
 if TYPE_CHECKING:  # for the sake of --help, which imports nothing heavy
     from lmsi_cli.stages.measure import Plan
@@ -21,18 +22,12 @@ NO_GAIN = 3
 Data = Annotated[
     list[str] | None,
     typer.Option(
-        "--data",
-        help="Labelled questions: JSONL or CSV with answers, or SET:FILE; may be repeated.",
-        show_default=False,
+        help="Labelled questions: JSONL or CSV with answers, or SET:FILE; may be repeated."
     ),
 ]
 Adapters = Annotated[
     list[str] | None,
-    typer.Option(
-        "--adapter",
-        help="Another GGUF adapter, run folder, or name on a server; may be repeated.",
-        show_default=False,
-    ),
+    typer.Option(help="Another GGUF adapter, run folder, or name on a server; may be repeated."),
 ]
 RequireGain = Annotated[
     bool,
@@ -61,7 +56,6 @@ Import = Annotated[
         "--import",
         envvar="LMSI_EVAL_IMPORT",
         help="Read a samples_*.jsonl of lm-evaluation-harness instead; SET:FILE as for --data.",
-        show_default=False,
     ),
 ]
 
@@ -94,7 +88,6 @@ def evaluate(  # noqa: PLR0913 - one parameter per flag
     from lmsi_cli.engine.checks import skipped_error
     from lmsi_cli.reporting.comparison import gained
     from lmsi_cli.reporting.evaluation import eval_parts
-    from lmsi_cli.run_folder import RunDir, locked
     from lmsi_cli.stages.importing import import_samples
     from lmsi_cli.stages.measure import measure, plans_of, prepare
 
@@ -132,12 +125,10 @@ def evaluate(  # noqa: PLR0913 - one parameter per flag
 def plan_sheet(p: Plan) -> Sheet:
     """A plan as a table of names and values."""
     groups = f" in {p.groups} groups, which count as one each" if p.groups else ""
-    visible = (
-        f"{least_change(p.smallest_visible)}, at 80% power if a fifth of the questions changes"
-    )
+    power = "at 80% power if a fifth of the questions changes"
     rows = (
         ("questions", f"{p.questions}{groups}"),
-        ("what it can show", visible),
+        ("what it can show", f"{least_change(p.smallest_visible)}, {power}"),
         ("models", f"{p.models}"),
         ("answers", f"{p.answers:,}"),
     )

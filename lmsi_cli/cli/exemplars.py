@@ -13,10 +13,13 @@ import typer
 from lmsi_cli.cli.options import Tables, configured
 from lmsi_cli.cli.session import Exclude, Json, files_of, show, watched
 from lmsi_cli.config import ExemplarsConfig, SampleConfig
+from lmsi_cli.contamination import check_apart
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Question
 from lmsi_cli.reporting.digest import Sheet
+from lmsi_cli.run_folder import RunDir, locked
 from lmsi_cli.settings import resolve
+from lmsi_cli.tasks.readers import read_questions
 
 if TYPE_CHECKING:  # for the sake of --help, which imports nothing heavy
     from lmsi_cli.stages.exemplars import ExemplarsSummary
@@ -24,14 +27,9 @@ if TYPE_CHECKING:  # for the sake of --help, which imports nothing heavy
 
 Seeds = Annotated[
     str | None,
-    typer.Argument(
-        help="Seed questions, without answers; not given: those of the embedded model.",
-        show_default=False,
-    ),
+    typer.Argument(help="Seed questions, without answers; not given: those of the embedded model."),
 ]
-Out = Annotated[
-    Path, typer.Option("-o", "--out", help="The task file to write (.toml).", show_default=False)
-]
+Out = Annotated[Path, typer.Option("-o", "--out", help="The task file to write (.toml).")]
 Overwrite = Annotated[
     bool,
     typer.Option("--overwrite", help="Replace the file; paths stay if the settings are the same."),
@@ -56,7 +54,6 @@ def exemplars(  # noqa: PLR0913 - one parameter per flag
     Example: lmsi exemplars seeds.jsonl -m model.gguf -o exemplars.toml --shots 4 --templates 20
     """
     from lmsi_cli.engine.checks import skipped_error
-    from lmsi_cli.run_folder import RunDir, locked
     from lmsi_cli.stages.exemplars import make_exemplars
     from lmsi_cli.stages.pipeline import job_of
 
@@ -88,9 +85,6 @@ def _check_file(out: Path, overwrite: bool) -> None:
 
 def _seeds(source: str, settings: ExemplarsConfig, exclude: Sequence[str]) -> list[Question]:
     """Read the seeds; refuse too few of them, and any that are reserved for measuring."""
-    from lmsi_cli.contamination import check_apart
-    from lmsi_cli.tasks.readers import read_questions
-
     asked = read_questions(source)[: settings.limit or None]
     check_apart(asked, {file: read_questions(file) for file in exclude}, "show")
     if len(asked) < settings.needed:

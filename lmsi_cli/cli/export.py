@@ -13,10 +13,11 @@ from lmsi_cli.cli.session import Json, Overwrite, RunFolder, chosen_round, show,
 from lmsi_cli.config import ExportConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.formats import size
+from lmsi_cli.parquet import export_parquet
 from lmsi_cli.reporting.digest import Sheet
+from lmsi_cli.run_folder import RunDir, locked
 
 if TYPE_CHECKING:  # for the sake of --help, which imports nothing heavy
-    from lmsi_cli.parquet import Exported
     from lmsi_cli.stages.export import Export
 
 Out = Annotated[
@@ -28,7 +29,6 @@ Out = Annotated[
         show_default="RUN/export/FORM",
     ),
 ]
-
 Number = Annotated[
     int | None,
     typer.Option(
@@ -59,8 +59,6 @@ def export(  # noqa: PLR0913 - one parameter per flag
 
     Example: lmsi export runs/first --to gguf --type Q8_0
     """
-    from lmsi_cli.parquet import export_parquet
-    from lmsi_cli.run_folder import RunDir, locked
     from lmsi_cli.stages.asking import task_of
     from lmsi_cli.stages.export import export_run
     from lmsi_cli.stages.pipeline import model_of
@@ -71,8 +69,10 @@ def export(  # noqa: PLR0913 - one parameter per flag
         folder = chosen_round(RunDir(run), number or 1)  # and every round has its own
         with locked(folder):
             address = out or str(folder.root / "export" / "parquet")
-            exported = export_parquet(folder, address, overwrite)
-        show(exported, json, parquet_sheet(exported))
+            records = export_parquet(folder, address, overwrite)
+        files = [("folder", records.address)]
+        files += [(name, f"{n:,} rows") for name, n in records.rows.items()]
+        show(records, json, Sheet(title="export", rows=tuple(files)))
         return
     folder = chosen_round(RunDir(run), number)
     model, task = model_of(folder).path, task_of(folder)
@@ -90,10 +90,4 @@ def export_sheet(e: Export) -> Sheet:
     rows += [("note", remark) for remark in e.remarks]
     if e.to == "adapter":
         rows.append(("to upload it", f"hf upload OWNER/NAME {shlex.quote(e.folder)}"))
-    return Sheet(title="export", rows=tuple(rows))
-
-
-def parquet_sheet(e: Exported) -> Sheet:
-    """Where the files are, and how many rows each has."""
-    rows = [("folder", e.address), *((name, f"{n:,} rows") for name, n in e.rows.items())]
     return Sheet(title="export", rows=tuple(rows))

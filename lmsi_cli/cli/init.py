@@ -11,15 +11,17 @@ from typing import Annotated
 import msgspec
 import typer
 
+from lmsi_cli.atomic import write_atomic
+from lmsi_cli.catalog import find_model
 from lmsi_cli.cli import console
 from lmsi_cli.cli.options import complete_models
 from lmsi_cli.config import EVERYDAY, RARE, TABLES
 from lmsi_cli.errors import LmsiError
+from lmsi_cli.hub import PREFIX
 from lmsi_cli.tasks.readers import read_questions
 
 Questions = Annotated[
-    str | None,
-    typer.Argument(help="A file of questions, or SET:FILE; if left out, asked for."),
+    str | None, typer.Argument(help="A file of questions, or SET:FILE; if left out, asked for.")
 ]
 Model = Annotated[
     str | None,
@@ -27,7 +29,6 @@ Model = Annotated[
         "-m",
         "--model",
         help="A GGUF file or a name; if left out, asked for.",
-        show_default=False,
         autocompletion=complete_models,
     ),
 ]
@@ -41,11 +42,9 @@ def init(questions: Questions = None, model: Model = None, out: Out = DEFAULT) -
 
     Example: lmsi init questions.jsonl -m model.gguf
     """
-    from lmsi_cli.atomic import write_atomic
-
     if out.exists():
         raise LmsiError(f"{out}: is there already", hint="give another one with -o, or delete it")
-    model = _settled("model", model, "-m MODEL", _check_model, complete_models(""))
+    model = _settled("model", model, "-m MODEL", _check_model, complete_models())
     questions = _settled("questions", questions, "QUESTIONS", read_questions, [])
     write_atomic(out, "\n".join(_lines(model, questions)))
     run = str(Path("runs") / Path(questions).stem)
@@ -80,9 +79,6 @@ def _settled(
 
 def _check_model(given: str) -> None:
     """Check that a model exists; one on the hub is looked up only when it is used."""
-    from lmsi_cli.catalog import find_model
-    from lmsi_cli.hub import PREFIX
-
     if not given.startswith(PREFIX):
         find_model(given)
 
@@ -93,14 +89,9 @@ def _lines(model: str, questions: str) -> Iterator[str]:
     yield "# A line that begins with # shows what holds without it; --help-all shows all settings."
     for stage in STAGES:
         yield f"\n[{stage}]"
-        kind = TABLES[stage]
-        described = kind.described()
-        for field in msgspec.structs.fields(kind):
-            meta = described[field.name][1]
-            if field.name not in EVERYDAY or meta.extra["flag"] == RARE:
-                continue
-            chosen = model if field.name == "model" else field.default
-            value = msgspec.json.encode(chosen).decode()  # plain values: the same in TOML
-            mark = "" if field.name == "model" else "# "
-            yield f"{mark}{field.name} = {value}  # {meta.description}"
+        for name, (_, meta, default) in TABLES[stage].described().items():
+            if name in EVERYDAY and meta.extra["flag"] != RARE:
+                chosen, mark = (model, "") if name == "model" else (default, "# ")
+                value = msgspec.json.encode(chosen).decode()  # plain values: the same in TOML
+                yield f"{mark}{name} = {value}  # {meta.description}"
     yield ""

@@ -1,68 +1,69 @@
-"""Commands that only show things: `show`, `explain`, `tasks`, `models`, `doctor`."""
+"""Commands that only show things: `show`, `watch`, `explain`, `tasks`, `models`, `doctor`."""
 
 from __future__ import annotations
 
 import os
 import sys
 import textwrap
+import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Group as Lines
+from rich.live import Live
+from rich.text import Text
 
-from lmsi_cli.answers import TRIGGER
+from lmsi_cli.answers import TRIGGER, Asked, Step, listed
+from lmsi_cli.answers import explain as steps_of
+from lmsi_cli.catalog import at_hand, card_text, cards, find_model
 from lmsi_cli.cli.console import out
-from lmsi_cli.cli.options import Command, Group, complete_models, complete_tasks
+from lmsi_cli.cli.options import Command, Group, complete_models
 from lmsi_cli.cli.session import Json, RunFolder, watched
 from lmsi_cli.cli.session import show as print_result
-from lmsi_cli.config import DEFAULT_KIND
-from lmsi_cli.formats import NONE, printable
-from lmsi_cli.reporting.digest import Sheet, bars
+from lmsi_cli.formats import NONE, figures_line, printable
+from lmsi_cli.prompts import clean
+from lmsi_cli.records import Path, Vote
+from lmsi_cli.reporting.digest import Part, Sheet, bars, rendered
+from lmsi_cli.run_folder import RunDir
+from lmsi_cli.splits import read_metadata
+from lmsi_cli.tasks.loader import find_task, load_task, summaries, task_names
+from lmsi_cli.thinking import answer_part
+from lmsi_cli.voting.ballots import is_refuted
 
 if TYPE_CHECKING:  # for the sake of --help, which imports nothing heavy
-    from lmsi_cli.answers import Step
-    from lmsi_cli.records import Path, Vote
-    from lmsi_cli.reporting.digest import Part
-    from lmsi_cli.stages.doctor import Check
-    from lmsi_cli.stages.inspect import Listed, Shown
+    from lmsi_cli.stages.inspect import Listed, Scene, Shown
 
 tasks_app = typer.Typer(cls=Group, invoke_without_command=True)
 models_app = typer.Typer(cls=Group, invoke_without_command=True)
 
 QuestionId = Annotated[
-    str,
-    typer.Option("--question", help="A question's id; if left out, all questions are listed."),
+    str, typer.Option(help="A question's id; if left out, all questions are listed.")
 ]
-TextArgument = Annotated[
-    str, typer.Argument(help="What a model wrote; - reads stdin.", show_default=False)
-]
-Kind = Annotated[
-    str, typer.Option("--kind", help="number, choice, yesno, date, span, latex or text.")
-]
+TextArgument = Annotated[str, typer.Argument(help="What a model wrote; - reads stdin.")]
+Kind = Annotated[str, typer.Option(help="number, choice, yesno, date, span, latex or text.")]
 Asking = Annotated[
     str,
-    typer.Option(
-        "--question", help="The question, with its options a line each, (A) ...; its numbers count."
-    ),
+    typer.Option(help="The question, with its options a line each, (A) ...; its numbers count."),
 ]
 TaskName = Annotated[
     str,
     typer.Argument(
-        help="A name from the list, or the path of a .toml file.",
-        show_default=False,
-        autocompletion=complete_tasks,
+        help="A name from the list, or the path of a .toml file.", autocompletion=task_names
     ),
 ]
 ModelName = Annotated[
     str,
     typer.Argument(
-        help="A GGUF file, or a name as `lmsi sample -m` takes it.",
-        show_default=False,
-        autocompletion=complete_models,
+        help="A GGUF file, or a name as `lmsi sample -m` takes it.", autocompletion=complete_models
     ),
 ]
+Once = Annotated[bool, typer.Option("--once", help="Look once; do not wait for the end.")]
 OPEN, CLOSE = ">>", "<<"  # around the words that an answer was read from
 SEEN = 60  # characters shown of the place that a rule looked at
+STALE = 30.0  # seconds after which the age of the last report is shown
+OFTEN = 2.0  # seconds between looks in a terminal, as often as a command reports
+QUIET = 30.0  # seconds between looks outside a terminal: each is printed below the last
 WINNER, WORDS = 20, 48  # characters in the list: of an answer, of a question
 
 
@@ -73,21 +74,20 @@ def show(run: RunFolder, question: QuestionId = "", json: Json = False) -> None:
 
     Example: lmsi show runs/first --question q7
     """
-    from lmsi_cli.run_folder import RunDir
     from lmsi_cli.stages.asking import task_of
     from lmsi_cli.stages.inspect import list_questions, show_question
 
     folder = RunDir(run)
     task = task_of(folder)
-    if not question:
-        listed = list_questions(folder)
-        print_result(listed, json, list_sheet(listed))
-        return
-    found = show_question(folder, task, question)
-    print_result(found, json, *shown_parts(found))
+    if question:
+        found = show_question(folder, task, question)
+        print_result(found, json, *shown_parts(found))
+    else:
+        every = list_questions(folder)
+        print_result(every, json, list_sheet(every))
 
 
-def list_sheet(listed: Sequence[Listed]) -> Sheet:
+def list_sheet(every: Sequence[Listed]) -> Sheet:
     """A line for each question; long questions and answers are cut."""
     rows = tuple(
         (
@@ -97,7 +97,7 @@ def list_sheet(listed: Sequence[Listed]) -> Sheet:
             NONE if q.kept is None else f"{q.kept}",
             _short(q.question, WORDS),
         )
-        for q in listed
+        for q in every
     )
     return Sheet(title="", columns=("question", "share", "winner", "kept", ""), rows=rows)
 
@@ -109,8 +109,6 @@ def _short(text: str, width: int) -> str:
 
 def shown_parts(s: Shown) -> list[Part]:
     """A question, its paths, its ballots and its vote."""
-    from rich.text import Text
-
     asked = [f"{s.question.id}  ({s.questions} questions in the run)", f"{s.question.question}\n"]
     paths: list[Part] = []
     for p in s.paths:
@@ -126,12 +124,11 @@ def shown_parts(s: Shown) -> list[Part]:
 
 def vote_line(vote: Vote) -> str:
     """Who won, how clearly, and among how many."""
-    left = (
-        f"{vote.no_answer} without an answer, {vote.truncated} cut off, "
-        f"{vote.refuted} with a false equation"
-    )
     paths = f"{vote.num_paths} path{'s' * (vote.num_paths != 1)}"
-    counted = f"ballots: {vote.total_votes} of {paths} ({left})"
+    counted = (
+        f"ballots: {vote.total_votes} of {paths} ({vote.no_answer} without an answer, "
+        f"{vote.truncated} cut off, {vote.refuted} with a false equation)"
+    )
     if vote.predicted_answer is None:
         return f"no winner{', a tie' * vote.tie}; {counted}"
     figures = f"share {vote.share:.0%}, margin {vote.margin:.0%}, {len(vote.kept)} paths kept"
@@ -140,8 +137,6 @@ def vote_line(vote: Vote) -> str:
 
 def path_line(path: Path, vote: Vote | None) -> str:
     """A path's answer, the rule that read it, its length, and what became of it."""
-    from lmsi_cli.voting.ballots import is_refuted
-
     answer = path.predicted_answer
     facts = ["no answer" if answer is None else f"{answer} by {path.extract_rule}"]
     facts.append(f"{path.num_generated_tokens} tokens")
@@ -151,42 +146,70 @@ def path_line(path: Path, vote: Vote | None) -> str:
     return f"path {path.path}   {', '.join(facts)}"
 
 
+def watch(run: RunFolder, once: Once = False, json: Json = False) -> None:
+    """Show a running or finished run; only reads, so it disturbs nothing.
+
+    Watching ends when the command in the folder ends; Ctrl-C ends only the watching.
+
+    Example: lmsi watch runs/first
+    """
+    from lmsi_cli.stages.inspect import scene
+
+    folder, console = RunDir(run), out()
+    seen = scene(folder)
+    if seen.working and not (once or json):
+        with Live(console=console, auto_refresh=False, transient=True) as live:
+            while seen.working:
+                view = Lines(*rendered(*scene_parts(seen, time.time())))
+                if console.is_terminal:
+                    live.update(view, refresh=True)
+                else:
+                    console.print(view)
+                time.sleep(OFTEN if console.is_terminal else QUIET)
+                seen = scene(folder)
+    print_result(seen, json, *scene_parts(seen, time.time()))
+
+
+def scene_parts(scene: Scene, now: float) -> list[Sheet | str]:
+    """The stages of a run folder, and what the last command does or how it ended.
+
+    ``now`` is in seconds since 1970.
+    """
+    rows = tuple((name, there or NONE) for name, there in scene.stages.items())
+    sheet, status = Sheet(title=scene.folder, rows=rows), scene.status
+    if status is None:
+        return [sheet]
+    head = f"lmsi {status.command}"
+    if status.ended is not None:
+        return [sheet, *status.said, f"{head}: {status.ended}"]
+    if not scene.working:
+        return [sheet, *status.said, f"{head}: killed; the same command goes on"]
+    total = f"/{status.total}  {status.done / status.total:.1%}" if status.total else ""
+    rest = figures_line(status.figures, status.memory, status.left)
+    age = now - status.updated
+    old = f"  (reported {age:.0f} s ago)" if age > STALE else ""
+    moment = f"{status.phase}  {status.done}{total}  {rest}{old}"
+    return [sheet, head, *status.said, moment]
+
+
 def explain(
-    text: TextArgument,
-    kind: Kind = DEFAULT_KIND,
-    question: Asking = "",
-    json: Json = False,
+    text: TextArgument, kind: Kind = "number", question: Asking = "", json: Json = False
 ) -> None:
     """Show every rule that looks for an answer, where it looks, and which one decides.
 
     Example: lmsi explain "She has 6 * 7 = 42. The answer is 42." --kind number
     """
-    from lmsi_cli.answers import Asked, listed
-    from lmsi_cli.answers import explain as steps_of
-    from lmsi_cli.prompts import clean
-    from lmsi_cli.thinking import answer_part
-
     data = sys.stdin.buffer.read() if text == "-" else os.fsencode(text)
     said = answer_part(data.decode("utf-8", "replace"))
     asked = clean(question)
     steps = steps_of(said, kind, TRIGGER, Asked(listed(asked), question=asked))
-    print_result(explained(said, steps), json, *explanation(said, steps))
-
-
-def explained(text: str, steps: Sequence[Step]) -> dict[str, Any]:
-    """The rules of one text as plain data: the answer, and each rule's place, words and value."""
-    fired = next((s for s in steps if s.fired), None)
+    answer = next((s.found.value for s in steps if s.fired and s.found), None)
     rules = [
-        {
-            "rule": s.rule,
-            "place": list(s.place) if s.place else None,
-            "found": s.found._asdict() if s.found else None,
-            "fired": s.fired,
-        }
+        {"rule": s.rule, "place": s.place, "found": s.found and s.found._asdict(), "fired": s.fired}
         for s in steps
     ]
-    answer = fired.found.value if fired and fired.found else None
-    return {"answer": answer, "text": text, "rules": rules}
+    found = {"answer": answer, "text": said, "rules": rules}
+    print_result(found, json, *explanation(said, steps))
 
 
 def explanation(text: str, steps: Sequence[Step]) -> list[Sheet | str]:
@@ -224,21 +247,12 @@ def tasks(context: typer.Context, json: Json = False) -> None:
     Example: lmsi tasks
     """
     if context.invoked_subcommand is None:
-        from lmsi_cli.tasks.loader import summaries
-
-        found = summaries()
-        rows = [
-            (
-                t.name,
-                t.kind,
-                f"{len(t.exemplars)}",
-                "" if t.chance is None else f"{t.chance:.0%}",  # what guessing would get
-                t.description,
-            )
-            for t in found
-        ]
+        found, rows = summaries(), []
+        for t in found:
+            chance = "" if t.chance is None else f"{t.chance:.0%}"  # what guessing would get
+            rows.append((t.name, t.kind, f"{len(t.exemplars)}", chance, t.description))
         columns = ("task", "kind", "examples", "chance", "")
-        print_result(list(found), json, Sheet(title="", columns=columns, rows=tuple(rows)))
+        print_result(found, json, Sheet(title="", columns=columns, rows=tuple(rows)))
 
 
 @tasks_app.command("show", cls=Command)
@@ -247,8 +261,6 @@ def show_task(name: TaskName, json: Json = False) -> None:
 
     Example: lmsi tasks show gsm8k
     """
-    from lmsi_cli.tasks.loader import find_task, load_task
-
     task = load_task(name)
     print_result(task, json, find_task(name).read_text(encoding="utf-8").rstrip())
 
@@ -260,8 +272,6 @@ def models(context: typer.Context, json: Json = False) -> None:
     Example: lmsi models
     """
     if context.invoked_subcommand is None:
-        from lmsi_cli.catalog import at_hand, cards, find_model
-
         own = [card for name in cards() if (card := find_model(name).card)]
         found = [model._asdict() | {"file": str(model.file)} for model in at_hand()]
         rows = [(card.name, card.summary) for card in own]
@@ -275,10 +285,7 @@ def show_model(context: typer.Context, name: ModelName, json: Json = False) -> N
 
     Example: lmsi models show tinymath
     """
-    from lmsi_cli.catalog import card_text, find_model
-    from lmsi_cli.splits import read_metadata
-
-    with watched(context.find_root().obj.quiet, None) as progress:
+    with watched(context.find_root().params["quiet"], None) as progress:
         model = find_model(name, progress)
     meta = read_metadata(model.path)
     rows = tuple(
@@ -296,22 +303,16 @@ def doctor(json: Json = False) -> None:
     """
     from lmsi_cli.stages.doctor import conclusion, examine
 
-    checks = examine()
-    print_result(checks, json, doctor_sheet(checks))
+    checks, rows, tones = examine(), [], []
+    for c in checks:
+        tone = "bad" if c.fatal else "care" if c.problem else "good"
+        mark = {"bad": "x", "care": "!", "good": "ok"}[tone]
+        below = {"problem": c.problem, "advice": c.advice}
+        lines = [("", "", f"{name}: {text}") for name, text in below.items() if text]
+        rows += [(mark, c.name, c.value), *lines]
+        tones += [tone, *[""] * len(lines)]
+    print_result(checks, json, Sheet(title="lmsi doctor", rows=tuple(rows), tones=tuple(tones)))
     if not json:  # unwrapped, so that a command in it can be copied whole
         out().print(f"\n{conclusion(checks)}", markup=False, emoji=False, soft_wrap=True)
     if any(c.fatal for c in checks):
         raise typer.Exit(1)
-
-
-def doctor_sheet(checks: Sequence[Check]) -> Sheet:
-    """One line per check, with its problem and advice below."""
-    rows, tones = [], []
-    for c in checks:
-        tone = "bad" if c.fatal else "care" if c.problem else "good"
-        mark = {"bad": "x", "care": "!", "good": "ok"}[tone]
-        lines = [f"{name}: {text}" for name, text in (("problem", c.problem), ("advice", c.advice))
-                if text]  # fmt: skip
-        rows += [(mark, c.name, c.value), *(("", "", text) for text in lines)]
-        tones += [tone, *[""] * len(lines)]
-    return Sheet(title="lmsi doctor", rows=tuple(rows), tones=tuple(tones))

@@ -42,12 +42,12 @@ from lmsi_cli.cli import (
     sample,
     train,
     vote,
-    watch,
 )
 from lmsi_cli.cli.console import err
-from lmsi_cli.cli.options import HELP_ALL, Command, Common, Group
+from lmsi_cli.cli.options import HELP_ALL, Command, Group
 from lmsi_cli.config import PREFIX, RARE, TABLES
 from lmsi_cli.errors import LmsiError
+from lmsi_cli.formats import printable
 from lmsi_cli.training import processes
 
 INTERRUPTED = 130
@@ -105,8 +105,6 @@ def _goes_on(how: str) -> str:
 
 
 def _tell(e: LmsiError) -> None:
-    from lmsi_cli.formats import printable
-
     place, console = processes.place(), err()
     if place.rank and sys.__stderr__:  # the other processes print only this
         print(printable(f"process {place.rank + 1} of {place.world}: {e}"), file=sys.__stderr__)
@@ -148,7 +146,7 @@ def lmsi(
         ),
     ] = False,
     config: Annotated[
-        Path | None, typer.Option("--config", help="A TOML file of settings; flags override it.")
+        Path | None, typer.Option(help="A TOML file of settings; flags override it.")
     ] = None,
     settings: Annotated[
         list[str] | None,
@@ -157,7 +155,6 @@ def lmsi(
             metavar="NAME=VALUE",
             envvar=f"{PREFIX}_SET",
             help="Set a setting of this command, or of another: sample.top_k=20. May be repeated.",
-            show_default=False,
         ),
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
@@ -172,13 +169,13 @@ def lmsi(
 
     `--config`, `--set`, `--quiet` and `--verbose` may also follow a command's name.
     """
+    # the commands read --config, --set and --quiet from this context: ``options.configured``
     processes.check(ctx.invoked_subcommand)
     for name, flag in (("settings", RARE), ("config", "--config")):
         source = ctx.get_parameter_source(name)  # a variable of the shell is for all commands
         if ctx.invoked_subcommand not in TABLES and source and source.name == "COMMANDLINE":
             message = f"{flag}: `lmsi {ctx.invoked_subcommand}` has no settings"
             raise LmsiError(message, hint="leave it out")
-    ctx.obj = Common(config, settings or (), quiet)
     if verbose:
         logging.basicConfig(format="%(message)s")
         logging.getLogger("lmsi_cli").setLevel(logging.INFO)  # not what libraries say
@@ -192,7 +189,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "train": train.train,
     "eval": evaluate.evaluate,
     "questions": questions.questions,
-    "watch": watch.watch,
+    "watch": inspect.watch,
     "exemplars": exemplars.exemplars,
     "export": export.export,
     "report": report.report,

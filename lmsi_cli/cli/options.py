@@ -13,36 +13,27 @@ from __future__ import annotations
 import inspect
 import os
 import typing
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from glob import escape, glob
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import msgspec
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from lmsi_cli.catalog import at_hand, cards
 from lmsi_cli.config import EVERYDAY, PANELS, PREFIX, RARE, TABLES, Config
 from lmsi_cli.errors import LmsiError
+from lmsi_cli.hub import is_model
 from lmsi_cli.records import UNREADABLE
-from lmsi_cli.settings import flags, resolve, with_preset
+from lmsi_cli.settings import EMPTY, flags, resolve, with_preset
+from lmsi_cli.tasks.loader import task_names
 
 Function = Callable[..., None]
 Tables = dict[str, dict[str, Any]]
-EMPTY = "none"  # an empty list, as it is typed and shown
-ELSE = "Options"  # the panel of flags that belong to no other
+ONLY = inspect.Parameter.KEYWORD_ONLY
 HELP_ALL = "--help-all"
-
-
-class Common(NamedTuple):
-    """The options that all commands share; they may stand before or after the command's name.
-
-    ``settings`` are those given by ``--set NAME=VALUE``.
-    """
-
-    config: Path | None = None
-    settings: Sequence[str] = ()
-    quiet: bool = False
 
 
 def configured(kind: type[Config]) -> Callable[[Function], Function]:
@@ -51,34 +42,31 @@ def configured(kind: type[Config]) -> Callable[[Function], Function]:
     The command's parameter ``settings`` receives the struct; ``quiet`` and ``tables``, if it has
     them, the --quiet flag and all tables of the config file, the environment and --set.
     """
-    names = kind.__struct_fields__
+    names, injected = kind.__struct_fields__, ("settings", "tables", "quiet")
     table = next(name for name, its in TABLES.items() if its is kind)
 
     def wrap(command: Function) -> Function:
+        own = inspect.signature(command, eval_str=True).parameters
+
         def run(ctx: typer.Context, **given: Any) -> None:  # noqa: ANN401 - any option
-            common: Common = ctx.find_root().obj
-            typed = _lists(kind, {name: given.pop(name) for name in names if name in given})
-            tables = read_tables(common.config)
-            by_name = _set(common.settings, table)
+            common = ctx.find_root().params
+            typed = {name: given.pop(name) for name in names if name in given}
+            tables = read_tables(common["config"])
+            by_name = _set(common["settings"] or (), table)
             for layer in (environment(), by_name):
                 for name, values in layer.items():
                     tables[name] = {**tables.get(name, {}), **with_preset(values)}
             # one layer, so that a typed preset does not override settings typed beside it
             typed = {**by_name.get(table, {}), **{k: v for k, v in typed.items() if v is not None}}
-            arguments: dict[str, Any] = {"settings": resolve(kind, tables.get(table, {}), typed)}
-            arguments |= {"tables": tables, "quiet": common.quiet}
-            command(**given, **{name: arguments[name] for name in arguments if name in own})
+            more: dict[str, Any] = {"tables": tables, "quiet": common["quiet"]}
+            more["settings"] = resolve(kind, tables.get(table, {}), typed)
+            command(**given, **{name: more[name] for name in injected if name in own})
 
-        own = inspect.signature(command, eval_str=True).parameters
-        injected = ("settings", "tables", "quiet")
-        parameters = [p for p in own.values() if p.name not in injected]
-        parameters = [_keyword("ctx", typer.Context).replace(default=inspect.Parameter.empty)] + [
-            p.replace(kind=p.KEYWORD_ONLY) for p in parameters
-        ]
-        parameters += _options(kind)
-        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-        run.__annotations__ = {p.name: p.annotation for p in parameters}
-        run.__name__, run.__doc__ = command.__name__, inspect.getdoc(command)
+        parameters = [p for p in own.values() if p.name not in injected] + _options(kind)
+        parameters.append(inspect.Parameter("ctx", ONLY, annotation=typer.Context))
+        signature = inspect.Signature([p.replace(kind=ONLY) for p in parameters])
+        run.__signature__ = signature  # type: ignore[attr-defined]
+        run.__name__, run.__doc__ = command.__name__, command.__doc__
         return run
 
     return wrap
@@ -93,11 +81,9 @@ def _set(given: Sequence[str], table: str) -> Tables:
         if not equals or not inner or (dot and place not in TABLES):
             hint = f"tables: {', '.join(TABLES)}"
             raise LmsiError(f"{RARE} {setting}: expected NAME=VALUE or TABLE.NAME=VALUE", hint)
-        there = place or table
-        inner = inner.replace("-", "_")
-        found.setdefault(there, {}).update(_lists(TABLES[there], {inner: value}))
-    for there, values in found.items():
-        resolve(TABLES[there], values, where=RARE)
+        there, inner = place or table, inner.replace("-", "_")
+        resolve(TABLES[there], {inner: value}, where=RARE)
+        found.setdefault(there, {})[inner] = value
     return found
 
 
@@ -108,9 +94,8 @@ def environment() -> Tables:
         for name in kind.__struct_fields__:
             variable = _variable(table, name)
             if value := os.environ.get(variable):
-                given = _lists(kind, {name: value})
-                resolve(kind, given, where=f"{variable}:")
-                found.setdefault(table, {}).update(given)
+                resolve(kind, {name: value}, where=f"{variable}:")
+                found.setdefault(table, {})[name] = value
     return found
 
 
@@ -156,14 +141,13 @@ def show(options: Sequence[Any], hidden: bool) -> None:
 
 def _further(table: str) -> str:
     """The Markdown below all options: settings without a flag, and environment variables."""
-    kind = TABLES[table]
-    defaults = {field.name: field.default for field in msgspec.structs.fields(kind)}
+    described = TABLES[table].described()
     rare = [
-        f"- {RARE} {name}: {_help(meta, defaults[name])}"
-        for name, (_, meta) in kind.described().items()
+        f"- {RARE} {name}: {_help(meta, default)}"
+        for name, (_, meta, default) in described.items()
         if meta.extra["flag"] == RARE
     ]
-    first = next(iter(defaults))
+    first = next(iter(described))
     head = [f"Settings without a flag, {RARE} NAME=VALUE:\n"] if rare else []
     variables = f"Each has a variable, too, which flags and {RARE} beat: {_variable(table, first)}."
     return "\n".join([*head, *rare, "\n\n" + variables])
@@ -195,47 +179,27 @@ def read_tables(file: Path | None) -> Tables:
     return tables
 
 
-def _lists(kind: type[Config], typed: dict[str, Any]) -> dict[str, Any]:
-    """Split the comma-separated values of list fields; ``none`` is an empty list.
-
-    Values of repeated flags are lists already.
-    """
-    found = dict(typed)
-    for name in kind.lists() & typed.keys():
-        value = typed[name]
-        if isinstance(value, str):
-            parts = [] if value in ("", EMPTY) else value.split(",")
-            found[name] = [part.strip() for part in parts]
-    return found
-
-
 def _options(kind: type[Config]) -> list[inspect.Parameter]:
     """One option per field with a flag; if absent it is None, so that a config file can fill it."""
-    defaults = {field.name: field.default for field in msgspec.structs.fields(kind)}
-    return [
-        _option(name, type_, meta, defaults[name])
-        for name, (type_, meta) in kind.described().items()
-        if meta.extra["flag"] != RARE
-    ]
-
-
-def _option(name: str, type_: Any, meta: Any, default: Any) -> inspect.Parameter:  # noqa: ANN401
-    dashed = name.replace("_", "-")
-    spelt = [f"--{dashed}/--no-{dashed}"] if type_ is bool else flags(name, meta)
-    zero = meta.extra["zero"]
-    option = typer.Option(
-        *spelt,
-        help=_help(meta, default),
-        show_default=False,
-        rich_help_panel=next((p for p, names in PANELS.items() if name in names), ELSE),
-        hidden=name not in EVERYDAY,
-        allow_from_autoenv=False,  # ``environment`` reads it, so that --set can override it
-        autocompletion=COMPLETED.get(name),
-    )
-    found = (t for t in (bool, int, float) if t in (type_, *typing.get_args(type_)))
-    scalar = str if zero else next(found, str)
-    kind = list[str] if meta.extra["repeated"] else scalar
-    return _keyword(name, Annotated[kind | None, option])
+    found = []
+    for name, (type_, meta, default) in kind.described().items():
+        if meta.extra["flag"] == RARE:
+            continue
+        dashed = name.replace("_", "-")
+        option = typer.Option(
+            *([f"--{dashed}/--no-{dashed}"] if type_ is bool else flags(name, meta)),
+            help=_help(meta, default),
+            rich_help_panel=next((p for p, names in PANELS.items() if name in names), None),
+            hidden=name not in EVERYDAY,
+            allow_from_autoenv=False,  # ``environment`` reads it, so that --set can override it
+            autocompletion=COMPLETED.get(name),
+        )
+        kinds = (t for t in (bool, int, float) if t in (type_, *typing.get_args(type_)))
+        scalar = str if meta.extra["zero"] else next(kinds, str)
+        typed = list[str] if meta.extra["repeated"] else scalar
+        parameter = inspect.Parameter(name, ONLY, default=None)
+        found.append(parameter.replace(annotation=Annotated[typed | None, option]))
+    return found
 
 
 def _help(meta: Any, default: Any) -> str:  # noqa: ANN401 - any default
@@ -258,42 +222,17 @@ def _shown(default: Any) -> str:  # noqa: ANN401 - any default
     return "not given" if default in (None, "") else str(default)
 
 
-def _keyword(name: str, annotation: Any) -> inspect.Parameter:  # noqa: ANN401 - a type
-    return inspect.Parameter(
-        name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation
-    )
-
-
-def complete_models(incomplete: str) -> list[str]:
+def complete_models() -> list[str]:
     """Models that come with lmsi, those of other programs, and GGUF files in this folder."""
-    from lmsi_cli.catalog import at_hand, cards
-    from lmsi_cli.hub import is_model
-
     here = (file.name for file in Path().glob("*.gguf"))
-    names = [*cards(), *(found.name for found in at_hand()), *filter(is_model, here)]
-    return _beginning(incomplete, names)
-
-
-def complete_tasks(incomplete: str) -> list[str]:
-    """Tasks that come with lmsi."""
-    from lmsi_cli.tasks.loader import summaries
-
-    return _beginning(incomplete, (task.name for task in summaries()))
+    return sorted({*cards(), *(found.name for found in at_hand()), *filter(is_model, here)})
 
 
 def complete_runs(incomplete: str) -> list[str]:
     """Run folders here and one level below; if there are none, the shell completes file names."""
-    start = escape(incomplete)
-    found = [
-        file
-        for depth in ("", "*/")
-        for file in glob(f"{start}*/{depth}run.toml")  # noqa: PTH207 - a Path would lose a leading ./
-    ]
+    start = escape(incomplete)  # a Path would lose a leading ./
+    found = glob(f"{start}*/run.toml") + glob(f"{start}*/*/run.toml")  # noqa: PTH207
     return sorted(file.removesuffix("/run.toml") for file in found)
 
 
-def _beginning(incomplete: str, names: Iterable[str]) -> list[str]:
-    return sorted({name for name in names if name.startswith(incomplete)})
-
-
-COMPLETED = {"model": complete_models, "task": complete_tasks}
+COMPLETED = {"model": complete_models, "task": task_names}

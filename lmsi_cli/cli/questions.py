@@ -13,6 +13,7 @@ from lmsi_cli.cli.session import Exclude, Json, Overwrite, files_of, show, watch
 from lmsi_cli.config import NO_STOP, EngineConfig, QuestionsConfig, SampleConfig
 from lmsi_cli.formats import percent
 from lmsi_cli.reporting.digest import Sheet
+from lmsi_cli.run_folder import RunDir, locked
 from lmsi_cli.settings import resolve
 from lmsi_cli.tasks.readers import read_questions
 
@@ -20,11 +21,7 @@ if TYPE_CHECKING:
     from lmsi_cli.stages.questions import Generation
 
 Seeds = Annotated[
-    str | None,
-    typer.Argument(
-        help="Seed questions; not given: those of the embedded model.",
-        show_default=False,
-    ),
+    str | None, typer.Argument(help="Seed questions; not given: those of the embedded model.")
 ]
 ENDED = {
     "enough": "as many as were asked for",
@@ -51,7 +48,6 @@ def questions(  # noqa: PLR0913 - one parameter per flag
 
     Example: lmsi questions seeds.jsonl -m model.gguf -o runs/gen --seeds 10 -n 500
     """
-    from lmsi_cli.run_folder import RunDir, locked
     from lmsi_cli.stages.pipeline import here, job_of
     from lmsi_cli.stages.questions import make_questions, nothing_kept, pick_seeds
 
@@ -78,25 +74,20 @@ def questions(  # noqa: PLR0913 - one parameter per flag
 def generation_sheets(g: Generation) -> list[Sheet]:
     """All tables of a generation."""
     share = percent(g.candidates / max(1, g.drafts))
-    made = [
+    needed = f"{g.paths} paths each; {g.candidates - g.sampled} were not needed"
+    made = (
         ("questions kept", f"{g.kept} of {g.wanted} wanted: {ENDED[g.ended]}"),
         ("drafts", f"{g.drafts} ({g.new_drafts} new)"),
         ("candidates", f"{g.candidates} ({share} of the drafts)"),
-        (
-            "voted on",
-            f"{g.sampled}, {g.paths} paths each; {g.candidates - g.sampled} were not needed",
-        ),
+        ("voted on", f"{g.sampled}, {needed}"),
         ("mean share of all paths", f"{g.mean_share:.2f}; kept from {g.min_share:g} on"),
         ("time", f"{g.seconds:.0f} s"),
-    ]
-    lost = tuple(
-        (reason, f"{count}", whole)
-        for whole, reasons in (("drafts", g.dropped), ("candidates", g.rejected))
-        for reason, count in reasons.items()
     )
+    lost = [(reason, f"{count}", "drafts") for reason, count in g.dropped.items()]
+    lost += [(reason, f"{count}", "candidates") for reason, count in g.rejected.items()]
     return [
-        Sheet(title="questions", rows=tuple(made)),
-        Sheet(title="dropped", columns=("", "number", "of"), rows=lost),
+        Sheet(title="questions", rows=made),
+        Sheet(title="dropped", columns=("", "number", "of"), rows=tuple(lost)),
     ]
 
 

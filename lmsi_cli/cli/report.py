@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import sys
+from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from lmsi_cli.atomic import write_atomic
 from lmsi_cli.cli.session import Json, Overwrite, RunFolder, show
 from lmsi_cli.errors import LmsiError
-
-if TYPE_CHECKING:  # for the sake of --help, which imports nothing heavy
-    from lmsi_cli.reporting.digest import Digest
+from lmsi_cli.formats import printable
+from lmsi_cli.reporting import digest as digests
+from lmsi_cli.run_folder import RunDir
 
 Text = Annotated[bool, typer.Option("--text", help="Show it in the terminal; write no file.")]
 Markdown = Annotated[bool, typer.Option("--markdown", help="Write Markdown to stdout.")]
@@ -36,9 +38,6 @@ def report(
 
     Example: lmsi report runs/first
     """
-    from lmsi_cli.formats import printable
-    from lmsi_cli.reporting.digest import markdown as as_markdown
-    from lmsi_cli.run_folder import RunDir
     from lmsi_cli.stages.report import read_run
 
     if text + markdown + json > 1:
@@ -47,28 +46,19 @@ def report(
         raise LmsiError(f"--out {out}: only the page is written to a file",
                         hint="without --out, and `> FILE` behind the command")  # fmt: skip
     folder = RunDir(run)
-    target = out or folder.report
     digest = read_run(folder)
     if markdown:
-        sys.stdout.write(as_markdown(digest))
+        sys.stdout.write(digests.markdown(digest))
     elif text or json:
         show(digest, json, digest)
     else:
+        target = out or folder.report
         write_page(digest, target, overwrite or out is None)
         sys.stdout.write(f"{printable(str(target))}  {target.stat().st_size / 2**20:.2f} MiB\n")
 
 
-def write_page(digest: Digest, target: Path, overwrite: bool) -> None:
-    """Write a report's HTML page.
-
-    Raises:
-        LmsiError: ``target`` is a folder, or an existing file that must not be overwritten.
-    """
-    from importlib.metadata import version
-
-    from lmsi_cli.atomic import write_atomic
-    from lmsi_cli.reporting.digest import page
-
+def write_page(digest: digests.Digest, target: Path, overwrite: bool) -> None:
+    """Write a report's HTML page; LmsiError: ``target`` is a folder, or a file to keep."""
     if target.is_dir() or (target.exists() and not overwrite):
         raise LmsiError(f"{target}: is there already", hint="another --out, or --overwrite")
-    write_atomic(target, page(digest, version("lmsi")))
+    write_atomic(target, digests.page(digest, version("lmsi")))

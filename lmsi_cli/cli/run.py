@@ -25,25 +25,19 @@ if TYPE_CHECKING:  # for the sake of --help, which imports nothing heavy
     from lmsi_cli.stages.rounds import Outcome, Plan
 
 Questions = Annotated[
-    str | None,
-    typer.Argument(help="Questions; not given: those of the embedded model.", show_default=False),
+    str | None, typer.Argument(help="Questions; not given: those of the embedded model.")
 ]
 Out = Annotated[
     Path | None, typer.Option("-o", "--out", help="The run folder.", show_default="runs/MODEL")
 ]
 Data = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--data", help="Labelled questions to measure on; may be repeated.", show_default=False
-    ),
+    list[str] | None, typer.Option(help="Labelled questions to measure on; may be repeated.")
 ]
 Probe = Annotated[
     str | None,
     typer.Option(
-        "--probe",
         help="A file of some of the questions with an answer each, for the verdict and the choice "
-        "of a round; never for training.",
-        show_default=False,
+        "of a round; never for training."
     ),
 ]
 Force = Annotated[

@@ -14,23 +14,21 @@ from lmsi_cli.cli.session import Json, Overwrite, show, watched
 from lmsi_cli.config import SERVER, SampleConfig
 from lmsi_cli.formats import duration, percent, printable, size
 from lmsi_cli.reporting.digest import Sheet
+from lmsi_cli.run_folder import RunDir, locked
 from lmsi_cli.tasks.readers import read_questions
 
 if TYPE_CHECKING:  # for the sake of --help, which imports nothing heavy
-    from lmsi_cli.records import Progress
     from lmsi_cli.stages.dry_run import Estimate, Preview
-    from lmsi_cli.stages.pipeline import Job
     from lmsi_cli.stages.sample import SampleSummary
     from lmsi_cli.stages.trial import Trial
 
 Questions = Annotated[
     str,
     typer.Argument(
-        help="JSONL, CSV, text (one question a line), Parquet or SET:FILE; - reads stdin.",
-        show_default=False,
+        help="JSONL, CSV, text (one question a line), Parquet or SET:FILE; - reads stdin."
     ),
 ]
-Out = Annotated[Path, typer.Option("-o", "--out", help="The run folder.", show_default=False)]
+Out = Annotated[Path, typer.Option("-o", "--out", help="The run folder.")]
 DryRun = Annotated[
     bool,
     typer.Option("--dry-run", help="Only show the first prompt, its tokens, memory and time."),
@@ -54,16 +52,21 @@ def sample(  # noqa: PLR0913 - one parameter per flag
     Example: lmsi sample questions.jsonl -m model.gguf -o runs/first --paths 16
     """
     from lmsi_cli.engine.checks import skipped_error
-    from lmsi_cli.run_folder import RunDir, locked
+    from lmsi_cli.stages.dry_run import preview, request_there
     from lmsi_cli.stages.pipeline import draw_paths, job_of
 
     asked = read_questions(questions)
     with watched(quiet, None) as progress:
         job = job_of(settings, asked, questions, progress)
-    if dry_run:
-        with watched(quiet, None) as progress:
-            _preview(job, progress, json)
-        return
+        if dry_run and job.model is None:
+            fields = request_there(job, progress)
+            text = msgspec.json.format(msgspec.json.encode(fields["request"])).decode()
+            show(fields, json, Text(text), f"{fields['paths']} paths in all")
+            return
+        if dry_run:
+            found = preview(job, progress)
+            show(found, json, *preview_parts(found))
+            return
     run = RunDir(out)
     with locked(run), watched(quiet, run) as progress:
         summary = draw_paths(job, run, progress, overwrite)
@@ -71,19 +74,6 @@ def sample(  # noqa: PLR0913 - one parameter per flag
     if summary.skipped:
         alone = settings.engine != SERVER and not settings.cluster
         raise skipped_error(len(summary.skipped), summary.questions, alone)
-
-
-def _preview(job: Job, progress: Progress, json: bool) -> None:
-    """Show what would be asked and what it would cost; writes nothing."""
-    from lmsi_cli.stages.dry_run import preview, request_there
-
-    if job.model is None:
-        fields = request_there(job, progress)
-        text = msgspec.json.format(msgspec.json.encode(fields["request"])).decode()
-        show(fields, json, Text(text), f"{fields['paths']} paths in all")
-        return
-    found = preview(job, progress)
-    show(found, json, *preview_parts(found))
 
 
 def sample_sheet(s: SampleSummary) -> Sheet:

@@ -12,33 +12,26 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import msgspec
 import typer
 
 from lmsi_cli.catalog import find_model
-from lmsi_cli.cli.console import Beacon, err, out, watcher
+from lmsi_cli.cli.console import Beacon, err, out
 from lmsi_cli.cli.options import complete_runs
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.hub import PREFIX
 from lmsi_cli.records import Progress
+from lmsi_cli.reporting.digest import Part, rendered
 from lmsi_cli.run_folder import RunDir
 
-if TYPE_CHECKING:  # for the sake of --help, which imports nothing heavy
-    from lmsi_cli.reporting.digest import Part
-
-RunFolder = Annotated[
-    Path,
-    typer.Argument(help="The run folder.", show_default=False, autocompletion=complete_runs),
-]
+RunFolder = Annotated[Path, typer.Argument(help="The run folder.", autocompletion=complete_runs)]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Discard what is there already.")]
 Exclude = Annotated[
     list[str] | None,
     typer.Option(
-        "--exclude",
-        help="Questions for measuring, never trained on or shown to a model; may be repeated.",
-        show_default=False,
+        help="Questions for measuring, never trained on or shown to a model; may be repeated."
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Write the result to stdout as JSON.")]
@@ -53,8 +46,7 @@ def watched(
     Work without a run folder (``run`` is None) is not visible to `lmsi watch`. The command is
     recorded as it was typed, or as ``command`` says.
     """
-    view = watcher(quiet)
-    beacon = Beacon(view, run, sys.argv[1:] if command is None else command)
+    beacon = Beacon(quiet, run, sys.argv[1:] if command is None else command)
     ended = "interrupted"
     try:
         yield beacon
@@ -63,15 +55,13 @@ def watched(
         ended = str(e)
         raise
     finally:
-        view.stop()
         beacon.end(ended)
 
 
 def files_of(given: str | None, model: str, usage: str) -> tuple[str, list[str]]:
     """The question file and the files to measure on; if none is given, the embedded model's own.
 
-    Raises:
-        LmsiError: The model has no questions of its own; ``usage`` is the hint.
+    LmsiError: the model has no questions of its own; ``usage`` is the hint.
     """
     if given is not None:
         return given, []
@@ -82,25 +72,22 @@ def files_of(given: str | None, model: str, usage: str) -> tuple[str, list[str]]
 
 
 def chosen_round(run: RunDir, number: int | None = None) -> RunDir:
-    """The folder of the round whose adapter a command uses.
+    """The folder of a round; by default of the kept one, which is announced if it is not ``run``.
 
-    Args:
-        run: A run folder.
-        number: Of the round; by default the kept one, which is announced if it is not ``run``.
-
-    Raises:
-        LmsiError: There is no such round.
+    LmsiError: there is no such round.
     """
     from lmsi_cli.rounds import kept_round
 
-    found = kept_round(run) if number is None else run.round(number)
-    if number is not None and run.root.is_dir() and not found.root.is_dir():
-        raise LmsiError(
-            f"{found.root}: no such round", hint=f"`lmsi report {run.typed}` lists them"
-        )
-    if number is None and found.root != run.root:
-        line = f"{found.root}: its adapter is taken, that of the round that is kept"
-        err().print(line, markup=False)
+    if number is None:
+        found = kept_round(run)
+        if found.root != run.root:
+            line = f"{found.root}: its adapter is taken, that of the round that is kept"
+            err().print(line, markup=False)
+        return found
+    found = run.round(number)
+    if run.root.is_dir() and not found.root.is_dir():
+        hint = f"`lmsi report {run.typed}` lists them"
+        raise LmsiError(f"{found.root}: no such round", hint)
     return found
 
 
@@ -109,7 +96,5 @@ def show(result: msgspec.Struct | list[Any] | dict[str, Any], as_json: bool, *pa
     if as_json:
         sys.stdout.write(msgspec.json.encode(result, order="sorted").decode() + "\n")
         return
-    from lmsi_cli.reporting.digest import rendered
-
     for part in rendered(*parts):
         out().print(part)

@@ -13,26 +13,18 @@ from lmsi_cli.cli.options import configured
 from lmsi_cli.cli.session import Json, Overwrite, RunFolder, show, watched
 from lmsi_cli.config import TrainConfig
 from lmsi_cli.errors import LmsiError
+from lmsi_cli.run_folder import RunDir, locked
+from lmsi_cli.training.processes import joined
 
 StudentModel = Annotated[
-    str,
-    typer.Option(
-        "--student",
-        help="Train this model on the run's votes instead: a GGUF file, or a name.",
-        show_default=False,
-    ),
+    str, typer.Option(help="Train this model on the run's votes instead: a GGUF file, or a name.")
 ]
 StudentFolder = Annotated[
     Path | None,
     typer.Option(
-        "-o",
-        "--out",
-        help="The student's run folder.  [default: students/NAME in the run]",
-        show_default=False,
+        "-o", "--out", help="The student's run folder.  [default: students/NAME in the run]"
     ),
 ]
-
-
 Null = Annotated[
     bool,
     typer.Option(
@@ -71,14 +63,12 @@ def train(  # noqa: PLR0913 - one parameter per flag
     Example: lmsi train runs/first --rank 16 --epochs 2
     """
     from lmsi_cli.reporting.sections import training_sheet
-    from lmsi_cli.run_folder import RunDir, locked
     from lmsi_cli.stages.asking import task_of
     from lmsi_cli.stages.distil import control, enrolled, teach
     from lmsi_cli.stages.pipeline import model_of
     from lmsi_cli.stages.train import assist, train_apart
     from lmsi_cli.stages.vote import permit
     from lmsi_cli.training.devices import check_packages
-    from lmsi_cli.training.processes import joined
 
     check_packages()
     if null and (student or out):

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated
 
+import msgspec
 import typer
+from rich.text import Text
 
 from lmsi_cli.cli.console import err
 from lmsi_cli.cli.options import configured
 from lmsi_cli.cli.session import Exclude, Json, RunFolder, show, watched
 from lmsi_cli.config import VoteConfig
+from lmsi_cli.reporting.digest import Part
+from lmsi_cli.run_folder import RunDir, locked
+from lmsi_cli.tasks.readers import read_labelled, read_questions
 
 if TYPE_CHECKING:  # for the sake of --help, which imports nothing heavy
-    from lmsi_cli.reporting.digest import Part
     from lmsi_cli.verdict.rules import Verdict
     from lmsi_cli.voting.selection import VoteSummary
 
@@ -20,12 +24,9 @@ COLOURS = {"train": "green", "train with care": "yellow", "do not train": "red"}
 Probe = Annotated[
     str | None,
     typer.Option(
-        "--probe",
-        help="A file of some of the run's questions with an answer each, for the verdict only.",
-        show_default=False,
+        help="A file of some of the run's questions with an answer each, for the verdict only."
     ),
 ]
-
 Force = Annotated[
     bool, typer.Option("--force", help="Vote even if an --exclude file holds the same questions.")
 ]
@@ -45,12 +46,8 @@ def vote(  # noqa: PLR0913 - one parameter per flag
 
     Example: lmsi vote runs/first --probe answers.jsonl --exclude test.jsonl
     """
-    import msgspec
-
-    from lmsi_cli.run_folder import RunDir, locked
     from lmsi_cli.stages.asking import task_of
     from lmsi_cli.stages.vote import nothing_kept, vote_run
-    from lmsi_cli.tasks.readers import read_labelled, read_questions
 
     folder = RunDir(run)
     task = task_of(folder)
@@ -68,12 +65,9 @@ def vote(  # noqa: PLR0913 - one parameter per flag
 
 def vote_parts(summary: VoteSummary, verdict: Verdict) -> list[Part]:
     """A vote's figures, then the verdict, so that the screen ends on it."""
-    from msgspec.structs import replace
-    from rich.text import Text
-
     from lmsi_cli.reporting.sections import verdict_section, vote_section
 
-    count = replace(vote_section(summary), lines=())  # warnings go to stderr
+    count = msgspec.structs.replace(vote_section(summary), lines=())  # warnings go to stderr
     judged = verdict_section(verdict)
     said = Text.assemble("verdict: ", (verdict.verdict, COLOURS[verdict.verdict]))
     return [count, *judged.sheets, said, *judged.lines]

@@ -34,6 +34,7 @@ from lmsi_cli.config.sampling import (
     BaseUrl,
     Concurrency,
     EngineChoice,
+    FewShotChoice,
     FilterConfig,
     Layers,
     PerRequest,
@@ -46,8 +47,9 @@ from lmsi_cli.records import ChatChoice, Mode
 
 REPOSITORY = r"[a-zA-Z0-9][\w.-]*/[a-zA-Z0-9][\w.-]*"  # as hubs name models
 Target = Literal["adapter", "gguf", "hf", "ollama", "parquet"]
-
-
+Model = Annotated[
+    str | None, opt("A GGUF file or a name; not given: as in [sample].", "-m/--model")
+]
 Temperature = Annotated[float, Meta(ge=0, le=HOTTEST)]
 Scale = Annotated[float, Meta(gt=0, le=100)]
 Seed = Annotated[int, Meta(ge=0)]
@@ -84,16 +86,13 @@ class EvalConfig(FilterConfig, frozen=True, kw_only=True):
         "auto"
     )
     few_shot: Annotated[
-        Literal["auto", "turns", "message"],
+        FewShotChoice,
         rare("Exemplars of a conversation: as turns, in one message, or auto (as in the run)."),
     ] = "auto"
     system: Annotated[
         str | None, rare("System message of a conversation; not given: as in the run.")
     ] = None
-    scale: Annotated[
-        tuple[Scale, ...],
-        rare("Adapter scales, comma-separated; none: 1."),
-    ] = ()
+    scale: Annotated[tuple[Scale, ...], rare("Adapter scales, comma-separated; none: 1.")] = ()
     limit: Annotated[int, opt("Only the first questions of each set; 0 takes all.", ge=0)] = 0
     engine: EngineChoice = LLAMA
     base_url: BaseUrl = DEFAULT.base_url
@@ -104,30 +103,17 @@ class EvalConfig(FilterConfig, frozen=True, kw_only=True):
     api_key_file: ApiKeyFile = DEFAULT.api_key_file
     model: Annotated[str, rare("The base's name on a server; not given: as in the run.")] = ""
 
-    @property
-    def seeds(self) -> tuple[int, ...]:
-        """Seeds of the sampled paths, each once."""
-        return tuple(dict.fromkeys(self.seed))
-
-    @property
-    def temperatures(self) -> tuple[float, ...]:
-        """Temperatures of the sampled paths, each once."""
-        return tuple(dict.fromkeys(self.temperature))
-
     def sampling(self, temperature: float, seed: int, max_tokens: int) -> SamplingConfig:
         """How tokens are drawn at one temperature and seed."""
         shared = {name: getattr(self, name) for name in FilterConfig.__struct_fields__}
-        return SamplingConfig(
-            **{**shared, "max_tokens": max_tokens}, temperature=temperature, seed=seed
-        )
+        shared |= {"temperature": temperature, "seed": seed, "max_tokens": max_tokens}
+        return SamplingConfig(**shared)
 
 
 class RunConfig(Config, frozen=True, kw_only=True):
     """Settings of ``lmsi run``; the stages' own tables in the config file hold the rest."""
 
-    model: Annotated[
-        str | None, opt("A GGUF file or a name; not given: as in [sample].", "-m/--model")
-    ] = None
+    model: Model = None
     rounds: Annotated[
         int, opt("Number of rounds; each samples with the last good adapter.", ge=1)
     ] = 1
@@ -164,9 +150,7 @@ class QuestionsConfig(SamplingConfig, frozen=True, kw_only=True):
         float, opt("Temperature of the questions; paths have that of [sample].", ge=0, le=HOTTEST)
     ] = 1.0
     max_tokens: Annotated[int, rare("Longest question, in tokens.", ge=1)] = 256
-    model: Annotated[
-        str | None, opt("A GGUF file or a name; not given: as in [sample].", "-m/--model")
-    ] = None
+    model: Model = None
     number: Annotated[int, opt("Questions to keep.", "-n/--number", ge=1)] = 100
     seeds: Annotated[int, opt("Seed questions to take from the file, at random.", ge=1)] = 10
     paths: Annotated[int, opt("Paths that vote on each question.", "--paths", ge=1)] = 8
@@ -181,9 +165,7 @@ class ExemplarsConfig(SamplingConfig, frozen=True, kw_only=True):
     temperature: Annotated[float, rare("Sampling temperature; 0 is greedy.", ge=0, le=HOTTEST)] = (
         TEMPERATURE
     )
-    model: Annotated[
-        str | None, opt("A GGUF file or a name; not given: as in [sample].", "-m/--model")
-    ] = None
+    model: Model = None
     task: Annotated[str, opt("Answer kind and words; auto: as the set or the model says.")] = (
         DEFAULT_TASK
     )

@@ -22,7 +22,6 @@ from msgspec import Meta
 
 from lmsi_cli.errors import LmsiError
 
-DEFAULT_MODEL = "tinymath"
 DEFAULT_TASK = "auto"
 RARE = "--set"  # in place of a setting's own flag
 PANELS = {  # of a help page, with their settings; all other options stand above them
@@ -40,7 +39,6 @@ EVERYDAY = {"model", "paths", "limit", "prompt", "temperature", "stop", "engine"
             "min_share", "check_equations", "preset", "rank", "lr", "epochs", "device", "rounds",
             "number", "seeds", "shots", "templates", "to", "type"}  # fmt: skip
 PREFIX = "LMSI"  # of variables: LMSI_SAMPLE_PATHS=8 means --paths 8 for every `lmsi sample`
-DEFAULT_KIND = "number"  # of `lmsi explain`, which knows no task
 
 
 def opt(
@@ -62,28 +60,23 @@ def opt(
 
 def rare(help_: str, forms: str = "", zero: str = "", **limits: Any) -> Meta:  # noqa: ANN401
     """Describe a setting without a flag of its own: ``--set NAME=VALUE``, or the config file."""
-    extra = {"flag": RARE, "forms": forms, "repeated": False, "zero": zero}
-    return Meta(description=help_, extra=extra, **limits)
+    return opt(help_, RARE, forms, zero=zero, **limits)
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Base of every command's settings."""
 
     @classmethod
-    def described(cls) -> dict[str, tuple[Any, Any]]:
-        """Each setting's type, and the ``Meta`` that ``opt`` or ``rare`` made for it."""
-        hints = typing.get_type_hints(cls, include_extras=True)
-        types = {name: typing.get_args(hints[name]) for name in cls.__struct_fields__}
-        return {name: (type_, meta) for name, (type_, meta) in types.items()}
+    def described(cls) -> dict[str, tuple[Any, ...]]:
+        """Each setting's type, the ``Meta`` that ``opt`` or ``rare`` made for it, and its default.
 
-    @classmethod
-    def lists(cls) -> set[str]:
-        """The settings that hold several values."""
-        return {f.name for f in msgspec.structs.fields(cls) if isinstance(f.default, tuple)}
+        Settings that hold several values have a tuple as default.
+        """
+        fields = msgspec.structs.fields(cls)
+        return {f.name: (*typing.get_args(f.type), f.default) for f in fields}
 
 
 TEMPLATE_FLAG = "--template-var"
-VARIABLE_FORMS = "NAME=VALUE (enable_thinking=false), of a name in letters, digits and underscores"
 # as text, each of them would count as true
 PYTHON_WORDS = {"True": "true", "False": "false", "None": "null"}
 
@@ -91,7 +84,7 @@ Variable = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]*=")]
 Variables = tuple[Variable, ...]
 TEMPLATE_VAR = opt(
     "Set a variable of the chat template: enable_thinking=false; may be repeated.",
-    forms=VARIABLE_FORMS,
+    forms="NAME=VALUE (enable_thinking=false), of a name in letters, digits and underscores",
     repeated=True,
 )
 
@@ -114,12 +107,8 @@ def values_of(variables: Iterable[str]) -> dict[str, Any]:
                 f"{TEMPLATE_FLAG} {variable}: would be the word {text}, not the value",
                 hint=f"{typed}; or, for the word, {TEMPLATE_FLAG} '{name}=\"{text}\"'",
             )
-        found[name] = _value(text)
+        try:
+            found[name] = msgspec.json.decode(text)
+        except (msgspec.DecodeError, RecursionError, UnicodeError):
+            found[name] = text
     return found
-
-
-def _value(text: str) -> Any:  # noqa: ANN401 - any JSON value
-    try:
-        return msgspec.json.decode(text)
-    except (msgspec.DecodeError, RecursionError, UnicodeError):
-        return text

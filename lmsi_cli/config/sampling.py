@@ -14,15 +14,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from lmsi_cli.config.options import (
-    DEFAULT_MODEL,
-    DEFAULT_TASK,
-    TEMPLATE_VAR,
-    Config,
-    Variables,
-    opt,
-    rare,
-)
+from lmsi_cli.config.options import DEFAULT_TASK, TEMPLATE_VAR, Config, Variables, opt, rare
 from lmsi_cli.records import ChatChoice
 
 KVMode = Literal["auto", "unified", "split"]
@@ -138,8 +130,7 @@ DEFAULT = ServerConfig()
 
 def serving(settings: Config) -> ServerConfig:
     """The part of a command's settings that is about its server."""
-    names = ServerConfig.__struct_fields__
-    return msgspec.structs.replace(DEFAULT, **{name: getattr(settings, name) for name in names})
+    return msgspec.convert(settings, ServerConfig, from_attributes=True)
 
 
 class SampleConfig(SamplingConfig, frozen=True, kw_only=True):
@@ -152,7 +143,7 @@ class SampleConfig(SamplingConfig, frozen=True, kw_only=True):
             "server's.",
             "-m/--model",
         ),
-    ] = DEFAULT_MODEL
+    ] = "tinymath"
     task: Annotated[str, opt("Answer kind and exemplars; auto: as the set or the model says.")] = (
         DEFAULT_TASK
     )

@@ -114,6 +114,9 @@ class Digest(Record, frozen=True, kw_only=True):
     sections: tuple[Section, ...]
     data: dict[str, Any] = msgspec.field(default_factory=dict)
 
+    def _repr_html_(self) -> str:  # for notebooks
+        return fragment(self)
+
 
 def bars(title: str, counts: Mapping[str, int], columns: tuple[str, str]) -> Sheet:
     """Counts by name with a bar beside each; ``columns`` are the headings of both."""

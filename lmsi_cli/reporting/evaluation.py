@@ -11,7 +11,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 
-from lmsi_cli.formats import decimal, moved, p_text, percent, signed, tone, with_interval
+from lmsi_cli.formats import decimal, moved, p_text, percent, points, tone, with_interval
 from lmsi_cli.reporting.comparison import control_lines, sentences
 from lmsi_cli.reporting.digest import Section, Sheet
 from lmsi_cli.reporting.results import Evaluation, Figure, Pair
@@ -80,7 +80,7 @@ def accuracy_sheet(e: Evaluation) -> Sheet:
         rows = [(f"{row[0]} *", *row[1:]) if row[0] == e.primary else row for row in rows]
     if len(models) > 1:
         columns = [*columns, "change, paired", "p"]
-        changes = [(signed(p.change), p_text(p.p_holm)) if p else ("", "") for p in pairs]
+        changes = [(points(p.change, ""), p_text(p.p_holm)) if p else ("", "") for p in pairs]
         rows = [(*row, *change) for row, change in zip(rows, changes, strict=True)]
     several = len({v.seed for v in e.of_model(models[0])}) > 1
     seeds = f"The figures are of seed {e.mains[0].seed}, the changes of all seeds."
@@ -127,7 +127,7 @@ def changes_sheet(title: str, pairs: Sequence[Pair]) -> Sheet:
         (
             p.line + ("" if p.temperature is None else f", t {p.temperature:g}"),
             f"{p.before} to {p.after}",
-            signed(p.change),
+            points(p.change, ""),
             moved(p.change),
             p_text(p.p_holm),
         )

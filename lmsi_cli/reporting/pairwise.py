@@ -21,7 +21,7 @@ from lmsi_cli.contamination import same_words
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Record
 from lmsi_cli.reporting.comparison import compared, sentences
-from lmsi_cli.reporting.digest import Section, Sheet
+from lmsi_cli.reporting.digest import Section, Sheet, fragment
 from lmsi_cli.reporting.evaluation import accuracy_sheet, cost_sheet, flips_sheet
 from lmsi_cli.reporting.results import Answer, Evaluation, Figure, Labelled, Variant
 from lmsi_cli.stats import score_interval
@@ -95,6 +95,9 @@ class Opposed(Record, frozen=True, kw_only=True):
     unpaired: tuple[str, ...]
     line: str
     flips: tuple[Flip, ...]
+
+    def _repr_html_(self) -> str:  # for notebooks
+        return fragment(opposed_section(self))
 
 
 def opposed(a: Side, b: Side, line: str = "") -> Opposed:

@@ -87,7 +87,7 @@ def evaluate(
     for exam in exams:
         results.append(_examined(exam, candidates, engine, run, progress))
         results = compared(
-            [msgspec.structs.replace(r, **(about or {})) for r in results], exam.config.seeds[0]
+            [msgspec.structs.replace(r, **(about or {})) for r in results], exam.config.seed[0]
         )
         for done, result in zip(exams, results, strict=False):
             file = run.eval_result(f"{done.name}-{_result_key(done, candidates)}")
@@ -102,11 +102,12 @@ def ways(config: EvalConfig, who: Candidate) -> list[tuple[Way, list[Mode]]]:
     which would only repeat the base's answers.
     """
     again = who.null and who.adapter is None
-    first = max(config.seeds) + 1 if again else 0
+    first = max(config.seed) + 1 if again else 0
     greedy: list[Mode] = [m for m in dict.fromkeys(config.modes) if m != "sc"]
     found = [(Way(0.0, 0, True), greedy)] if greedy and not again else []
-    for t in config.temperatures if "sc" in config.modes else ():
-        found += [(Way(t, first + s, False), ["sc"]) for s in config.seeds]
+    seeds = dict.fromkeys(config.seed)  # each once, as the temperatures
+    for t in dict.fromkeys(config.temperature) if "sc" in config.modes else ():
+        found += [(Way(t, first + s, False), ["sc"]) for s in seeds]
     return found
 
 
@@ -162,7 +163,7 @@ def _examined(
         skipped=tuple(skipped),
         settings=msgspec.json.decode(msgspec.json.encode(config)),  # lists, as in the file
     )
-    return graded(blank, answered, config.seeds[0])
+    return graded(blank, answered, config.seed[0])
 
 
 def _key(exam: Exam, candidate: Candidate, way: Way) -> str:
@@ -184,7 +185,7 @@ def _result_key(exam: Exam, candidates: Sequence[Candidate]) -> str:
     config = exam.config
     keys = [_key(exam, c, way) for c in candidates for way, _ in ways(config, c)]
     labelled = [(q.id, q.answer, q.family, q.group) for q in exam.asked]
-    return _hash([keys, config.modes, config.paths, config.seeds[0], labelled])
+    return _hash([keys, config.modes, config.paths, config.seed[0], labelled])
 
 
 def _hash(value: Any) -> str:  # noqa: ANN401 - whatever JSON holds

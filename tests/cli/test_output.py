@@ -67,13 +67,15 @@ def test_an_interrupt_is_one_line_and_exit_code_130(folder, lmsi, monkeypatch, m
 def test_the_live_bar_is_gone_before_the_error_is_told(folder, lmsi, monkeypatch):
     order = []
 
-    class Bar(console.Bar):
-        def stop(self):
-            order.append("stopped")
-            super().stop()
+    class Beacon(console.Beacon):
+        def end(self, how):
+            assert not self.live.disable
+            super().end(how)
+            order.append("on" if self.live.live.is_started else "stopped")
 
     told = SimpleNamespace(print=lambda text, **_: order.append(text))
-    monkeypatch.setattr("lmsi_cli.cli.session.watcher", lambda quiet: Bar())
+    monkeypatch.setattr(console, "animated", lambda: True)
+    monkeypatch.setattr("lmsi_cli.cli.session.Beacon", Beacon)
     monkeypatch.setattr("lmsi_cli.cli.main.err", lambda: told)
     lmsi(*SAMPLE.split(), "--max-tokens", "4000")
     assert "stopped" in order and order[order.count("stopped")].startswith("error: ")

@@ -1,13 +1,12 @@
 """`lmsi watch`, and the file that a working command leaves for it."""
 
-import io
 import json
 
 import msgspec
 import pytest
 from commands import refused
 
-from lmsi_cli.cli.console import Beacon, Lines
+from lmsi_cli.cli.console import Beacon
 from lmsi_cli.cli.session import watched
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Status
@@ -31,7 +30,7 @@ def test_a_finished_run_is_shown_stage_by_stage(sampled, lmsi):
 def test_a_running_command_is_seen_and_a_killed_one_too(tmp_path, lmsi):
     run = RunDir(tmp_path)
     with locked(run):
-        Beacon(Lines(io.StringIO()), run, ["vote"]).start("voting", 10)
+        Beacon(True, run, ["vote"]).start("voting", 10)
         told = json.loads(lmsi("watch", tmp_path, "--json").stdout)
         assert told["working"] and told["status"]["ended"] is None
         assert told["status"]["pid"] and told["status"]["memory"] > 1 << 20
@@ -39,9 +38,9 @@ def test_a_running_command_is_seen_and_a_killed_one_too(tmp_path, lmsi):
     assert "killed" in lmsi("watch", tmp_path).stdout  # the lock is gone, and there is no end
 
 
-def test_the_file_is_written_when_work_begins_and_when_it_ends(tmp_path):
-    run, stream = RunDir(tmp_path), io.StringIO()
-    beacon = Beacon(Lines(stream), run, ["vote", "my run"])
+def test_the_file_is_written_when_work_begins_and_when_it_ends(tmp_path, capsys):
+    run = RunDir(tmp_path)
+    beacon = Beacon(False, run, ["vote", "my run"])
     beacon.say("before any work \x9b31m")
     beacon.end("done")
     assert not run.status.exists()  # another process may work there
@@ -53,7 +52,8 @@ def test_the_file_is_written_when_work_begins_and_when_it_ends(tmp_path):
     told = status(tmp_path)
     assert (told.done, told.ended, told.figures) == (10, "interrupted", {"share": 0.5})
     assert told.command == "vote 'my run'"
-    assert not set(stream.getvalue()) & set("\x1b\x9b") and "q\\x1b[2J" in stream.getvalue()
+    shown = capsys.readouterr().err
+    assert not set(shown) & set("\x1b\x9b") and "q\\x1b[2J" in shown
 
 
 @pytest.mark.parametrize(

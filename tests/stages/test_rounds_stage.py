@@ -93,8 +93,8 @@ def test_the_round_that_is_kept_stands_for_the_run(run):
 def test_check_ups_ask_as_sampled_with_numbers_of_their_own():
     sample = SampleConfig(temperature=0.9, max_tokens=99, seed=7, prompt="cot-few")
     asked = manner(sample)
-    assert (asked.temperatures, asked.max_tokens, asked.prompt) == ((0.9,), 99, "cot-few")
-    assert 7 not in asked.seeds and manner(sample) == asked
+    assert (asked.temperature, asked.max_tokens, asked.prompt) == ((0.9,), 99, "cot-few")
+    assert 7 not in asked.seed and manner(sample) == asked
 
 
 def test_figures_of_two_questions():
