@@ -230,10 +230,10 @@ class _Sitting:
         have: dict[tuple[str, str, int], Answer] = {}
         for a in read_records(self.file, Answer) if self.file.exists() else ():
             have[a.mode, a.question_id, a.path] = a
-        with appender(self.file, Answer) as lines:
+        with appender(self.file, Answer) as write:
             for mode in self.modes:
                 for a in self._missing(mode, have.keys(), progress):
-                    lines.write(a)
+                    write(a)
                     have[a.mode, a.question_id, a.path] = a
         return [
             _unanswered(mode, q.id, path)

@@ -99,12 +99,12 @@ def sample(
         left[r.question_id] += len(r.wanted)
     call.begin(left)
     settling = Settling(run, progress.say)
-    with appender(run.paths, Path) as lines:
+    with appender(run.paths, Path) as write:
         early = watch if watch.stop else None  # a cache for a watch takes twice the memory
         for generated in draw(engine, requests, config, task.trigger, early, in_turn=bool(early)):
             settling.alone(engine)
             path = to_path(generated, task, words[generated.question_id])
-            lines.write(path)
+            write(path)
             call.count(path)
     refused = engine.refusals()
     tell(refused, progress)
@@ -133,10 +133,10 @@ def sample_in_pool(
     )
     refused, settling = list[Refusal](), Settling(run, progress.say)
     call.begin(left.copy())
-    with appender(run.paths, Path) as lines:
+    with appender(run.paths, Path) as write:
         for result in pool.draw(work, left.total()):
             for path in result.paths:
-                lines.write(path)
+                write(path)
                 call.count(path)
             settling.of_worker(result.settled)
             watch.paths += result.cancelled[0]

@@ -147,10 +147,10 @@ class _Run:
         self.progress.start("training", total)
         if self.done:
             self.progress.say(f"going on after step {self.done} of {total}")
-        with appender(self.out / LOG, LogLine) as log:
+        with appender(self.out / LOG, LogLine) as write:
             self._validate()
             while not self.stopped and self.done < total and (line := self._step()):
-                log.write(line)
+                write(line)
                 self.log.append(line)
                 self.done, self.whole = self.done + 1, True
                 self.heap.after_step()
@@ -212,8 +212,8 @@ class _Run:
             if self.done and reading is best(self.readings, config, self.training.unseen):
                 self.best = {name: p.detach().clone() for name, p in self.parameters.items()}
                 self.save()
-            with appender(self.out / READINGS, Reading) as log:
-                log.write(reading)
+            with appender(self.out / READINGS, Reading) as write:
+                write(reading)
         self.stopped = judge(self.readings, config, self.training.unseen)
 
     def _header(self, step: int) -> checkpoint.Header:
