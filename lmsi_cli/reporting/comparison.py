@@ -22,7 +22,7 @@ from lmsi_cli.records import Paired
 from lmsi_cli.reporting.digest import Step
 from lmsi_cli.reporting.grading import MARGIN
 from lmsi_cli.reporting.results import ONE, Evaluation, Figure, Pair, Variant
-from lmsi_cli.stats import holm, paired
+from lmsi_cli.stats.paired_tests import holm, paired
 
 
 def compared(evaluations: Sequence[Evaluation], seed: int = 0) -> list[Evaluation]:

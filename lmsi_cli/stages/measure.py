@@ -43,7 +43,7 @@ from lmsi_cli.stages.engines import (
 )
 from lmsi_cli.stages.evaluate import Exam, evaluate, modes_of, paths_of, ways
 from lmsi_cli.stages.pipeline import model_of
-from lmsi_cli.stats import smallest_visible
+from lmsi_cli.stats.paired_tests import smallest_visible
 from lmsi_cli.tasks.readers import read_labelled, set_name, split_source, trained_on
 
 if TYPE_CHECKING:  # needs packages that only servers need
