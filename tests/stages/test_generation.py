@@ -13,13 +13,12 @@ from lmsi_cli.generation import (
     LIKENESS,
     REQUEST,
     Draft,
-    Dropped,
     Known,
+    Rules,
     Sieve,
     draft_prompt,
     question_id,
     read_draft,
-    rules_of,
     runs,
 )
 from lmsi_cli.prompts import Chat, Task
@@ -31,7 +30,7 @@ SEEDS = [
     Question(id="s2", question="Anna bakes 5 trays of 12 rolls each. How many rolls are there?"),
 ]
 TEXTS = [q.question for q in SEEDS]
-RULES = rules_of(TEXTS, TASK)
+RULES = Rules(TEXTS, TASK)
 GOOD = "Ida has 7 cups and breaks 2. How many cups are whole?"
 
 FOUND = {
@@ -52,7 +51,7 @@ FOUND = {
 
 @pytest.mark.parametrize(("text", "ended"), FOUND.values(), ids=FOUND.keys())
 def test_the_question_is_found(text, ended):
-    assert read_draft(text, ended, RULES) == GOOD
+    assert read_draft(text, ended, RULES) == (GOOD, "")
 
 
 LOST = {
@@ -74,38 +73,38 @@ LOST = {
 
 @pytest.mark.parametrize(("text", "ended", "reason"), LOST.values(), ids=LOST.keys())
 def test_the_reason_is_told(text, ended, reason):
-    assert read_draft(text, ended, RULES) == Dropped(reason)
+    assert read_draft(text, ended, RULES)[1] == reason
 
 
 def test_what_no_seed_has_is_not_asked_for():
-    rules = rules_of([*TEXTS, "Name the largest number."], TASK)
+    rules = Rules([*TEXTS, "Name the largest number."], TASK)
     text = "Tell me which of the primes is the largest."
-    assert read_draft(text, "eos", rules) == text
+    assert read_draft(text, "eos", rules) == (text, "")
 
 
 def test_options_stand_on_lines_of_their_own():
     task = Task(name="letters", kind="choice", exemplars=TASK.exemplars)
     seeds = ["Which one is a fruit?\n(A) pear\n(B) hammer"]
-    rules = rules_of(seeds, task)
+    rules = Rules(seeds, task)
     own = "Which one of these is a bird?\n(A) owl\n(B) spoon"
-    assert read_draft(f" {own}\nA: The answer is (A).", "answer", rules) == own
-    assert read_draft(" Which one of these is a bird?\n", "eos", rules) == Dropped("no options")
-    rules = rules_of(["Which one is a fruit?\nA: pear\nB: hammer"], task)
+    assert read_draft(f" {own}\nA: The answer is (A).", "answer", rules) == (own, "")
+    assert read_draft(" Which one of these is a bird?\n", "eos", rules)[1] == "no options"
+    rules = Rules(["Which one is a fruit?\nA: pear\nB: hammer"], task)
     own = "Which one of these is a bird?\nA: owl\nB: spoon"
-    assert read_draft(f" {own}\nAnswer: A", "eos", rules) == own
+    assert read_draft(f" {own}\nAnswer: A", "eos", rules) == (own, "")
 
 
 def test_passages_keep_their_paragraphs():
-    rules = rules_of(["The war lasted 3 years.\n\nHow long did it last?"], TASK)
+    rules = Rules(["The war lasted 3 years.\n\nHow long did it last?"], TASK)
     own = "The race took 4 hours.\n\nHow long did the race take?"
-    assert read_draft(f" {own}\nA: 4", "eos", rules) == own
+    assert read_draft(f" {own}\nA: 4", "eos", rules) == (own, "")
 
 
 def test_what_a_chat_model_says_first_is_cut_off():
     chat = msgspec.structs.replace(TASK, chat=Chat(few_shot="turns", system=""))
-    rules = rules_of(TEXTS, chat)
+    rules = Rules(TEXTS, chat)
     said = f"Here is a new question of the same kind:\n\n**Question:** {GOOD}"
-    assert read_draft(said, "eos", rules) == GOOD
+    assert read_draft(said, "eos", rules) == (GOOD, "")
 
 
 ENDS = st.sampled_from(["answer", "next_question", "eos", "length"])
@@ -120,15 +119,15 @@ WRITTEN = st.one_of(st.text(), st.lists(PIECES, max_size=12).map("".join))
 @example("0 0 0 ?\r\u20280", "answer")  # an empty line between two ends of a line
 @example("0 0 0 ? *\u2028*", "answer")
 def test_any_text_gives_a_clean_question_that_is_found_again_or_a_reason(text, ended):
-    found = read_draft(text, ended, RULES)
-    if isinstance(found, Dropped):
+    found, fault = read_draft(text, ended, RULES)
+    if fault:
         return
     assert found == " ".join(found.split())
     assert "?" in found
     assert any(c.isdigit() for c in found)
     assert len(found.split()) >= 5
     assert not re.search(r"The answer is 5\.(?![0-9])", found)
-    assert read_draft(f" {found}\nA: 5.", "answer", RULES) == found
+    assert read_draft(f" {found}\nA: 5.", "answer", RULES) == (found, "")
 
 
 SHOWN = ["What is 1 + 2?\r\n", " What is 3 * 4?"]
