@@ -275,7 +275,7 @@ def show_model(context: typer.Context, name: ModelName, json: Json = False) -> N
 
     Example: lmsi models show tinymath
     """
-    from lmsi_cli.catalog import card_text, find_model
+    from lmsi_cli.catalog import cards, find_model
     from lmsi_cli.splits import read_metadata
 
     with watched(context.find_root().obj.quiet, None) as progress:
@@ -284,7 +284,7 @@ def show_model(context: typer.Context, name: ModelName, json: Json = False) -> N
     rows = tuple(
         (k.replace("_", " "), f"{v:,}" if isinstance(v, int) else str(v)) for k, v in meta.items()
     )
-    card = [card_text(model.card.name)] if model.card else []
+    card = [cards()[model.card.name].read_text(encoding="utf-8")] if model.card else []
     found = {"card": model.card, "file": str(model.path), "metadata": meta}
     print_result(found, json, *card, Sheet(title=str(model.path), rows=rows))
 
