@@ -163,32 +163,32 @@ class Pool:
         self._ray = ray
         lasting = {"max_restarts": -1, "max_task_retries": RETRIES, "scheduling_strategy": "SPREAD"}
         actor = ray.remote(Worker).options(num_cpus=room.threads, num_gpus=room.gpus, **lasting)
-        self._idle = [actor.remote(setup) for _ in range(room.workers)]
-        self._calls: dict[Any, Any] = {}  # batches under way, and the worker of each
+        self._workers = [actor.remote(setup) for _ in range(room.workers)]
 
     def ready(self) -> None:
         """Wait until a first worker has loaded the model; LmsiError if it cannot."""
-        calls = [worker.ready.remote() for worker in self._idle]
+        calls = [worker.ready.remote() for worker in self._workers]
         while not (done := self._ray.wait(calls, timeout=CHECK)[0]):
             continue
         self._get(done[0])
 
     def draw(self, work: Iterable[Lacking], paths: int) -> Iterator[Result]:
         """Let the workers draw all work, ``paths`` paths in all; yields each question once."""
-        batches = _batches(iter(work), paths, len(self._idle))
-        while self._idle or self._calls:
-            for worker in self._idle:
+        batches = _batches(iter(work), paths, len(self._workers))
+        calls: dict[Any, Any] = {}  # batches under way, and the worker of each
+        idle = self._workers
+        while idle or calls:
+            for worker in idle:
                 if batch := next(batches, None):
-                    self._calls[worker.draw.options(num_returns="streaming").remote(batch)] = worker
+                    calls[worker.draw.options(num_returns="streaming").remote(batch)] = worker
                 else:  # it frees room for workers that wait
                     self._ray.kill(worker)
-            self._idle = []
-            ready = self._ray.wait(list(self._calls), timeout=CHECK)[0] if self._calls else []
-            for call in ready:
+            idle = []
+            for call in self._ray.wait(list(calls), timeout=CHECK)[0] if calls else ():
                 if (done := next(call, None)) is not None:
                     yield self._get(done)
                 else:
-                    self._idle.append(self._calls.pop(call))
+                    idle.append(calls.pop(call))
 
     def _get(self, call: Any) -> Any:  # noqa: ANN401 - Ray's own
         """The result of a call; an LmsiError in a worker is raised as if it had happened here."""

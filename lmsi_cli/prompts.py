@@ -180,8 +180,10 @@ def examples(
     example. The chain-of-thought formats get one example per path; the direct ones one per
     question, because per path they would repeat the same pair.
     """
+    if not paths:
+        return []
     reasoned: list[tuple[Prompt, int | None]] = [(completion(task, p), p.path) for p in paths]
-    direct = [(direct_completion(task, answer), None)] if paths else []
+    direct: list[tuple[Prompt, int | None]] = [(direct_completion(task, answer), None)]
     return [
         TrainExample(
             prompt=prompt,

@@ -12,7 +12,7 @@ field. Knows no file names and no defaults of commands. One sampled path, as a l
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -205,8 +205,8 @@ class Status(Record, frozen=True, kw_only=True):
     ended: str | None = None
 
 
-class Progress(Protocol):
-    """How a stage reports its progress; the terminal implements it, tests append to a list."""
+class Progress:
+    """How a stage reports its progress; the terminal overrides it, tests append to a list."""
 
     def start(self, label: str, total: int) -> None:
         """Begin a phase with ``total`` units of work (0: unknown)."""
@@ -219,4 +219,4 @@ class Progress(Protocol):
 
 
 class Silent(Progress):
-    """A Progress that reports nothing: the methods as they stand above do nothing."""
+    """Progress that nobody sees: the methods above do nothing by themselves."""

@@ -28,7 +28,7 @@ from rich.console import Console
 
 from lmsi_cli.atomic import write_atomic
 from lmsi_cli.formats import figures_line, printable
-from lmsi_cli.records import Status
+from lmsi_cli.records import Progress, Status
 from lmsi_cli.run_folder import RunDir
 
 FILE_WIDTH = 200  # characters a line where stdout is no terminal, so that tables are not cut
@@ -146,7 +146,7 @@ def watcher(quiet: bool = False) -> Bar | Lines:
     return Bar() if fancy and not quiet else Lines(sys.stderr, quiet)
 
 
-class Beacon:
+class Beacon(Progress):
     """Reports a command's progress to a view and, if there is a run folder, to ``status.json``.
 
     Writes only once work has begun, so a command that finds the folder in use does not overwrite
