@@ -48,10 +48,7 @@ class Apart:
         with self.lock:
             if self.child is None:
                 self._start()
-            answer = self._exchange(json.dumps(question) + "\n", GRACE * self.seconds)
-            if not answer:
-                self.stop()
-            return json.loads(answer) if answer else None
+            return self._exchange(json.dumps(question) + "\n", GRACE * self.seconds)
 
     def stop(self) -> None:
         """End the child, if there is one."""
@@ -71,12 +68,11 @@ class Apart:
             start_new_session=True,  # Ctrl-C is for lmsi; the child ends with its standard input
         )  # fmt: skip
         if not self._exchange("", STARTING):
-            self.stop()
             hint = f"see why: python -m {self.module} 1"
             raise LmsiError(f"the child process {self.module} does not start", hint)
 
-    def _exchange(self, line: str, seconds: float) -> str:
-        """Write to the child and read its next line; empty if it died or was too late."""
+    def _exchange(self, line: str, seconds: float) -> Any:  # noqa: ANN401 - what the child says
+        """Write to the child and read its answer; None, and no child, if it died or was late."""
         child = self.child
         assert child and child.stdin and child.stdout
         late = threading.Timer(seconds, child.kill)
@@ -86,13 +82,16 @@ class Apart:
             child.stdin.flush()
             answer = child.stdout.readline()
         except OSError:
-            return ""
+            answer = ""
         except BaseException:  # Ctrl-C: the pending answer must not reach the next question
             self.stop()
             raise
         finally:
             late.cancel()
-        return answer if answer.endswith("\n") else ""
+        if answer.endswith("\n"):
+            return json.loads(answer)
+        self.stop()
+        return None
 
 
 def serve(answer: Callable[[Any], Any], seconds: float, memory: int) -> None:

@@ -166,10 +166,10 @@ def _check_model(reader: Any, model: Path) -> None:  # noqa: ANN401 - untyped li
         )
     count = int(_value(reader, "split.count") or 1)
     if count > 1 and not NAME.fullmatch(model.name):
-        names = f"give the parts their names back, NAME-00001-of-{count:05}.gguf and so on"
+        hint = f"give the parts their names back, NAME-00001-of-{count:05}.gguf and so on"
         raise LmsiError(
             f"{model}: one of {count} parts of a model, under a name that hides the others",
-            hint=f"{names}, or join them with `llama-gguf-split --merge`",
+            hint=f"{hint}, or join them with `llama-gguf-split --merge`",
         )
 
 

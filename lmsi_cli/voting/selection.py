@@ -88,8 +88,8 @@ def shuffled(vote: Vote, paths: Sequence[Path], seed: int) -> Vote:
     """The vote of a control: as many paths are kept, drawn at random whatever they answer.
 
     If training on them helps, the gain comes from the model's own form, not from the majority.
-    ``vote`` is narrowed by ``select`` and has a winner; the answer of the first path drawn replaces
-    it. ``seed`` decides, with the question's id, which of the complete paths are kept.
+    ``select`` has narrowed ``vote``, which has a winner; its new winner is the answer of the first
+    path drawn. ``seed`` decides, with the question's id, which complete paths are kept.
     """
     complete = sorted((p for p in paths if is_complete(p)), key=lambda p: p.path)
     kept = random.Random(f"{seed} {vote.question_id}").sample(complete, len(vote.kept))
