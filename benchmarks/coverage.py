@@ -23,14 +23,8 @@ from numpy.typing import NDArray
 from scipy.stats import binom, bootstrap
 
 from lmsi_cli.records import Interval
-from lmsi_cli.stats import (
-    Groups,
-    auroc,
-    mean_interval,
-    paired,
-    smallest_visible,
-    wilson,
-)
+from lmsi_cli.stats.intervals import Groups, auroc, mean_interval, wilson
+from lmsi_cli.stats.paired_tests import paired, smallest_visible
 
 SIZES = (30, 100, 300)
 ACCURACIES = (0.02, 0.1, 0.3, 0.5, 0.7, 0.9, 0.98)

@@ -43,16 +43,12 @@ class Apart:
     def ask(self, question: object) -> Any:  # noqa: ANN401 - what the child says
         """Ask and wait for the answer; None if the child dies or runs out of time.
 
-        Raises:
-            LmsiError: The child cannot be started.
+        LmsiError: it cannot be started.
         """
         with self.lock:
             if self.child is None:
                 self._start()
-            answer = self._exchange(json.dumps(question) + "\n", GRACE * self.seconds)
-            if not answer:
-                self.stop()
-            return json.loads(answer) if answer else None
+            return self._exchange(json.dumps(question) + "\n", GRACE * self.seconds)
 
     def stop(self) -> None:
         """End the child, if there is one."""
@@ -72,14 +68,11 @@ class Apart:
             start_new_session=True,  # Ctrl-C is for lmsi; the child ends with its standard input
         )  # fmt: skip
         if not self._exchange("", STARTING):
-            self.stop()
-            raise LmsiError(
-                f"the child process {self.module} does not start",
-                hint=f"see why: python -m {self.module} 1",
-            )
+            hint = f"see why: python -m {self.module} 1"
+            raise LmsiError(f"the child process {self.module} does not start", hint)
 
-    def _exchange(self, line: str, seconds: float) -> str:
-        """Write to the child and read its next line; empty if it died or was too late."""
+    def _exchange(self, line: str, seconds: float) -> Any:  # noqa: ANN401 - what the child says
+        """Write to the child and read its answer; None, and no child, if it died or was late."""
         child = self.child
         assert child and child.stdin and child.stdout
         late = threading.Timer(seconds, child.kill)
@@ -89,47 +82,39 @@ class Apart:
             child.stdin.flush()
             answer = child.stdout.readline()
         except OSError:
-            return ""
+            answer = ""
         except BaseException:  # Ctrl-C: the pending answer must not reach the next question
             self.stop()
             raise
         finally:
             late.cancel()
-        return answer if answer.endswith("\n") else ""
+        if answer.endswith("\n"):
+            return json.loads(answer)
+        self.stop()
+        return None
 
 
 def serve(answer: Callable[[Any], Any], seconds: float, memory: int) -> None:
     """Run as the child: answer line by line until standard input ends; null where that fails.
 
-    Args:
-        answer: Maps a question to its answer, both JSON values.
-        seconds: CPU time for each question.
-        memory: Bytes of address space for the whole child, the program itself included.
+    Questions and answers are JSON values. Each question has so many ``seconds`` of CPU time;
+    ``memory`` is the address space of the whole child in bytes, the program itself included.
     """
-    _bound_memory(memory)
-    _say(True)
-    for line in sys.stdin:
-        _allow(seconds)
-        with suppress(Exception):  # what it cannot handle has no answer
-            _say(answer(json.loads(line)))
-            continue
-        _say(None)
-
-
-def _say(value: object) -> None:
-    sys.stdout.write(json.dumps(value) + "\n")
-    sys.stdout.flush()
-
-
-def _allow(seconds: float) -> None:
-    """Let the system kill this process after so much CPU time, without running any Python."""
-    if hasattr(signal, "setitimer"):
-        signal.signal(signal.SIGPROF, signal.SIG_DFL)
-        signal.setitimer(signal.ITIMER_PROF, seconds)
-
-
-def _bound_memory(memory: int) -> None:
     with suppress(ImportError, ValueError, OSError):  # not every system has the limit
         import resource
 
         resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+    _say("true")
+    for line in sys.stdin:
+        if hasattr(signal, "setitimer"):  # the system kills it then, without running any Python
+            signal.signal(signal.SIGPROF, signal.SIG_DFL)
+            signal.setitimer(signal.ITIMER_PROF, seconds)
+        said = "null"
+        with suppress(Exception):  # what it cannot handle has no answer
+            said = json.dumps(answer(json.loads(line)))
+        _say(said)
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()

@@ -19,8 +19,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
-from types import ModuleType
-from typing import Any, NoReturn
+from types import ModuleType, SimpleNamespace
+from typing import Any
 
 from lmsi_cli.atomic import refusal
 from lmsi_cli.errors import LmsiError
@@ -32,22 +32,17 @@ OURS = "lmsi_cli"  # the logger whose level -v sets
 def run(work: Callable[..., Any], *given: object, progress: Progress, name: str) -> Any:  # noqa: ANN401 - as the work
     """Call ``work(*given, progress=...)`` in another process and return its result.
 
-    Args:
-        work: A module-level function; it, its arguments and its result must be picklable.
-        given: Its arguments.
-        progress: Receives what the work reports to its own progress.
-        name: Names the work in the error if its process dies.
-
-    Raises:
-        LmsiError: The work raised it, or its process died.
-        KeyboardInterrupt: After the work was interrupted as well and has saved what it saves then.
+    ``work`` is a function of a module; it, its arguments and its result must be picklable. What it
+    reports to its progress goes to ``progress``. LmsiError: the work raised it, or its process
+    died (``name`` says which). KeyboardInterrupt: after the work was interrupted as well and has
+    saved what it saves then.
     """
     spawn = multiprocessing.get_context("spawn")  # llama.cpp's threads do not survive a fork
     mine, theirs = spawn.Pipe()
     level = logging.getLogger(OURS).level
     process = spawn.Process(target=_serve, args=(theirs, level, work, given), daemon=True)
     try:
-        with _deaf(), _no_script():
+        with _sheltered():
             process.start()
             theirs.close()
         while True:
@@ -75,67 +70,46 @@ def run(work: Callable[..., Any], *given: object, progress: Progress, name: str)
 
 
 @contextmanager
-def _no_script() -> Iterator[None]:
-    """Keep a process started inside from running the user's script again, as spawning would."""
-    script = sys.modules["__main__"]
+def _sheltered() -> Iterator[None]:
+    """Keep Ctrl-C and the user's script from a process started inside.
+
+    It inherits the signal mask, for good; the script would be run again, as spawning does.
+    """
+    script, masks = sys.modules["__main__"], hasattr(signal, "pthread_sigmask")
+    if masks:
+        resource_tracker.ensure_running()  # else the first start launches it, which lifts the mask
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     sys.modules["__main__"] = ModuleType("__main__")
     try:
         yield
     finally:
         sys.modules["__main__"] = script
-
-
-@contextmanager
-def _deaf() -> Iterator[None]:
-    """Keep Ctrl-C from a process started inside: it inherits the signal mask, for good."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    resource_tracker.ensure_running()  # else the first start launches it, which lifts the mask
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-class _Telling:
-    """The progress of the other process: sends each report through the pipe."""
-
-    def __init__(self, pipe: Connection[Any, Any]) -> None:
-        self._pipe = pipe
-
-    def start(self, label: str, total: int) -> None:
-        self._pipe.send(("start", (label, total), {}))
-
-    def advance(self, done: int, **figures: float | str) -> None:
-        self._pipe.send(("advance", (done,), figures))
-
-    def say(self, text: str) -> None:
-        self._pipe.send(("say", (text,), {}))
+        if masks:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _serve(
     pipe: Connection[Any, Any], level: int, work: Callable[..., Any], given: tuple[object, ...]
 ) -> None:
     """What the process runs; a bug shows its traceback, as it would in the parent process."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # raises KeyboardInterrupt
     threading.Thread(target=_end_with, args=(pipe,), daemon=True).start()
     if level:
         logging.basicConfig(format="%(message)s")
         logging.getLogger(OURS).setLevel(level)
+
+    def sends(kind: str) -> Callable[..., None]:
+        return lambda *told, **figures: pipe.send((kind, told, figures))
+
+    progress = SimpleNamespace(**{kind: sends(kind) for kind in ("start", "advance", "say")})
     with suppress(KeyboardInterrupt):
         try:
-            message = ("done", work(*given, progress=_Telling(pipe)))
+            message = ("done", work(*given, progress=progress))
         except LmsiError as e:
             message = ("failed", e)
         except OSError as e:
             message = ("failed", refusal(e))
         pipe.send(message)
-
-
-def _interrupt(_number: int, _frame: object) -> NoReturn:
-    raise KeyboardInterrupt
 
 
 def _end_with(pipe: Connection[Any, Any]) -> None:

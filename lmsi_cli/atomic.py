@@ -144,14 +144,13 @@ def check_place(place: Path, own: str, overwrite: bool) -> None:
 
     ``own`` is a file that every folder of this kind has.
     """
-    if not place.exists():
-        return
     ours = (place / own).is_file()
-    if overwrite and ours:
+    if not place.exists() or (overwrite and ours):
         return
-    other = "choose another --out"
-    hint = f"replace it with --overwrite, or {other}" if ours else other
-    raise LmsiError(f"{place}: is there already{'' if ours else ', and no export'}", hint=hint)
+    if ours:
+        hint = "replace it with --overwrite, or choose another --out"
+        raise LmsiError(f"{place}: is there already", hint)
+    raise LmsiError(f"{place}: is there already, and no export", "choose another --out")
 
 
 def check_room(place: Path, need: int, hint: str) -> None:

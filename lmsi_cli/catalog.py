@@ -63,26 +63,20 @@ def at_hand() -> Iterator[Found]:
 def named(name: str) -> Path | None:
     """The model file of that name in the hub's cache or LM Studio's folders, if there is one.
 
-    Raises:
-        LmsiError: There are several, of different sizes.
+    LmsiError: there are several, of different sizes.
     """
     files = [found.file for found in at_hand() if found.name == name]
     if len({file.stat().st_size for file in files}) > 1:
-        raise LmsiError(
-            f"{name}: {len(files)} different files of that name",
-            hint=f"give the path of one: {', '.join(map(str, files))}",
-        )
+        hint = f"give the path of one: {', '.join(map(str, files))}"
+        raise LmsiError(f"{name}: {len(files)} different files of that name", hint)
     return files[0] if files else None
 
 
-def ollama_model(name: str) -> Found:
-    """A model in Ollama's own store, by Ollama's name for it.
+def ollama_model(name: str) -> tuple[str, Path]:
+    """The full name and the file of a model in Ollama's own store.
 
-    Args:
-        name: ``ollama:[[HOST/]OWNER/]NAME[:TAG]``; case does not matter.
-
-    Raises:
-        LmsiError: It is not there (lists those that are), or is not just one readable GGUF file.
+    The name is ``ollama:[[HOST/]OWNER/]NAME[:TAG]``; case does not matter. LmsiError: it is not
+    there (lists those that are), or is not just one readable GGUF file.
     """
     head, slash, last = name.removeprefix(OLLAMA).rpartition("/")
     model, _, tag = last.partition(":")
@@ -90,11 +84,10 @@ def ollama_model(name: str) -> Found:
     known = next((known for known in there if known.lower() == full.lower()), None)
     if known is None:
         listed = f"it has {', '.join(there)}; " if there else ""
-        raise LmsiError(
-            f"{name}: not in Ollama's store ({', '.join(map(str, _stores()))})",
-            hint=f"{listed}`ollama pull {full}` brings it",
-        )
-    return Found(OLLAMA + known, _readable(_blob(there[known], name), known), "Ollama")
+        stores = ", ".join(map(str, _stores()))
+        hint = f"{listed}`ollama pull {full}` brings it"
+        raise LmsiError(f"{name}: not in Ollama's store ({stores})", hint)
+    return OLLAMA + known, _readable(_blob(there[known], name), known)
 
 
 def _stores() -> list[Path]:
@@ -176,68 +169,45 @@ class Model(NamedTuple):
 
 def cards() -> dict[str, Path]:
     """Card files by model name."""
-    return {
-        _read(file).name: file
-        for folder in FOLDERS
-        if folder.is_dir()
-        for file in sorted(folder.glob(f"*/{CARD}"))
-    }
+    files = [file for folder in FOLDERS for file in sorted(folder.glob(f"*/{CARD}"))]
+    return {_read(file).name: file for file in files}
 
 
 def find_model(given: str, progress: Progress | None = None) -> Model:
     """A model by path or by name; a path wins if the file exists.
 
-    Args:
-        given: A path, ``tinymath``, ``hf:OWNER/REPO[:QUANT]``, ``ollama:NAME[:TAG]``, or the name
-            of a file that the hub's cache or LM Studio has.
-        progress: Shows a download.
-
-    Raises:
-        LmsiError: It is none of these; lists the models there are.
+    A name is ``tinymath``, ``hf:OWNER/REPO[:QUANT]``, ``ollama:NAME[:TAG]``, or that of a file that
+    the hub's cache or LM Studio has. LmsiError: it is none of these; lists the models there are.
     """
     path = Path(given)
+    own = {file.parent / card.file: card for file in cards().values() for card in [_read(file)]}
     if path.is_file():
-        own = next((f for f in cards().values() if path.resolve() == _file(f).resolve()), None)
-        return Model(path, _read(own) if own else None, hub.hub_name(path))
+        card = next((card for f, card in own.items() if path.resolve() == f.resolve()), None)
+        return Model(path, card, hub.hub_name(path))
     if given.startswith(hub.PREFIX):
         file = hub.hub_model(given, progress or Silent())
         return Model(file, None, hub.hub_name(file))
     if given.startswith(OLLAMA):
-        name, file, _ = ollama_model(given)
+        name, file = ollama_model(given)
         return Model(file, None, name)
-    if card := cards().get(given):
-        return Model(_file(card), _read(card))
+    for file, card in own.items():
+        if card.name == given:
+            return Model(file, card)
     if len(path.parts) == 1 and (known := named(given)):
         LOG.info("%s: %s", given, known)
         return Model(known, None, hub.hub_name(known))
-    raise _unknown(given)
+    found = dict.fromkeys(model.name for model in at_hand())
+    near = sorted(found, key=lambda name: -difflib.SequenceMatcher(None, name, given).ratio())
+    listed = ", ".join([*cards(), *near[:SHOWN]])
+    hint = f"there are {listed}; or give the path of a GGUF file, hf:OWNER/REPO or ollama:NAME"
+    raise LmsiError(f"{given}: no such model file, and no model of that name", hint)
 
 
 def find_again(name: str) -> Path | None:
     """A model's file by the ``Model.name`` that a run saved, if it is here; uses no network."""
     with suppress(LmsiError):
-        return hub.cached(name) or ollama_model(name).file
+        return hub.cached(name) or ollama_model(name)[1]
     return None
-
-
-def _unknown(given: str) -> LmsiError:
-    """List the models there are: lmsi's own, then those with the most similar names."""
-    found = dict.fromkeys(model.name for model in at_hand())
-    near = sorted(found, key=lambda name: -difflib.SequenceMatcher(None, name, given).ratio())
-    return LmsiError(
-        f"{given}: no such model file, and no model of that name",
-        hint=f"there are {', '.join([*cards(), *near[:SHOWN]])}; or give the path of a GGUF file, "
-        "hf:OWNER/REPO or ollama:NAME",
-    )
-
-
-def card_text(name: str) -> str:
-    """A card as its author wrote it."""
-    return cards()[name].read_text(encoding="utf-8")
-
-
-def _file(card: Path) -> Path:
-    return card.parent / _read(card).file
 
 
 def _read(card: Path) -> Card:

@@ -15,7 +15,7 @@ import platform
 import signal
 import socket
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from importlib.metadata import version
@@ -109,10 +109,8 @@ def open_engine(setup: WorkerSetup) -> Engine:
 class Worker:
     """One engine, in a Ray actor; knows nothing of Ray."""
 
-    def __init__(
-        self, setup: WorkerSetup, opener: Callable[[WorkerSetup], Engine] = open_engine
-    ) -> None:
-        self._setup, self._opener = setup, opener
+    def __init__(self, setup: WorkerSetup) -> None:
+        self._setup = setup
 
     def ready(self) -> None:
         """Load the model; LmsiError as ``open_engine``."""
@@ -120,7 +118,7 @@ class Worker:
 
     @cached_property
     def _engine(self) -> Engine:  # not in __init__: Ray reports only a method's errors in full
-        return self._opener(self._setup)
+        return open_engine(self._setup)
 
     @cached_property
     def _shown(self) -> list[Request]:
@@ -165,39 +163,32 @@ class Pool:
         self._ray = ray
         lasting = {"max_restarts": -1, "max_task_retries": RETRIES, "scheduling_strategy": "SPREAD"}
         actor = ray.remote(Worker).options(num_cpus=room.threads, num_gpus=room.gpus, **lasting)
-        self._idle = [actor.remote(setup) for _ in range(room.workers)]
-        self._calls: dict[Any, Any] = {}  # batches under way, and the worker of each
+        self._workers = [actor.remote(setup) for _ in range(room.workers)]
 
     def ready(self) -> None:
         """Wait until a first worker has loaded the model; LmsiError if it cannot."""
-        calls = [worker.ready.remote() for worker in self._idle]
+        calls = [worker.ready.remote() for worker in self._workers]
         while not (done := self._ray.wait(calls, timeout=CHECK)[0]):
             continue
         self._get(done[0])
 
     def draw(self, work: Iterable[Lacking], paths: int) -> Iterator[Result]:
         """Let the workers draw all work, ``paths`` paths in all; yields each question once."""
-        batches = _batches(iter(work), paths, len(self._idle))
-        self._ask(batches)
-        while self._calls:
-            for call in self._ray.wait(list(self._calls), timeout=CHECK)[0]:
-                yield from self._take(call)
-            self._ask(batches)
-
-    def _ask(self, batches: Iterator[list[Lacking]]) -> None:
-        """Give idle workers batches; end those that get none, to free room for waiting workers."""
-        while self._idle:
-            worker = self._idle.pop()
-            if batch := next(batches, None):
-                self._calls[worker.draw.options(num_returns="streaming").remote(batch)] = worker
-            else:
-                self._ray.kill(worker)
-
-    def _take(self, call: Any) -> Iterator[Result]:  # noqa: ANN401 - Ray's own
-        try:
-            yield self._get(next(call))
-        except StopIteration:
-            self._idle.append(self._calls.pop(call))
+        batches = _batches(iter(work), paths, len(self._workers))
+        calls: dict[Any, Any] = {}  # batches under way, and the worker of each
+        idle = self._workers
+        while idle or calls:
+            for worker in idle:
+                if batch := next(batches, None):
+                    calls[worker.draw.options(num_returns="streaming").remote(batch)] = worker
+                else:  # it frees room for workers that wait
+                    self._ray.kill(worker)
+            idle = []
+            for call in self._ray.wait(list(calls), timeout=CHECK)[0] if calls else ():
+                if (done := next(call, None)) is not None:
+                    yield self._get(done)
+                else:
+                    idle.append(calls.pop(call))
 
     def _get(self, call: Any) -> Any:  # noqa: ANN401 - Ray's own
         """The result of a call; an LmsiError in a worker is raised as if it had happened here."""
@@ -206,9 +197,8 @@ class Pool:
         except self._ray.exceptions.RayTaskError as e:
             if isinstance(e.cause, LmsiError):
                 raise LmsiError(str(e.cause), e.cause.hint) from None
-            raise LmsiError(
-                f"a worker failed: {type(e.cause).__name__}: {shorten(str(e.cause), 300)}"
-            ) from e
+            why = f"{type(e.cause).__name__}: {shorten(str(e.cause), 300)}"
+            raise LmsiError(f"a worker failed: {why}") from e
         except self._ray.exceptions.RayError as e:
             hint = "look at its machine's memory; the same command goes on where it stopped"
             raise LmsiError(f"a worker died again and again: {shorten(str(e), 300)}", hint) from e

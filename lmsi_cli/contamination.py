@@ -56,13 +56,8 @@ def check_apart(
 ) -> None:
     """Refuse questions for another use if an evaluation asks them as well.
 
-    Args:
-        questions: Those that are trained on, shown as solved, or marked by a probe.
-        exams: Those reserved for measuring, by the name of their file or set.
-        use: What the questions are for.
-
-    Raises:
-        LmsiError: Some occur in both; names them and the first exam that holds them.
+    ``exams`` are reserved for measuring, by the name of their file or set. LmsiError: some occur in
+    both; names them and the first exam that holds them.
     """
     what, anyway = USES[use]
     asked = [(q.id, same_words(q.question)) for q in questions]

@@ -10,7 +10,7 @@ others takes seconds.
     draft_prompt(["What is 1 + 2?", "What is 3 * 4?"], None)
     -> "Q: What is 1 + 2?\n\nQ: What is 3 * 4?\n\nQ:"
     read_draft(" 1. Tom has 3 pens and buys 4. How many has he?\nA: 3 + 4 = 7.", "answer", rules)
-    -> "Tom has 3 pens and buys 4. How many has he?"
+    -> ("Tom has 3 pens and buys 4. How many has he?", "")
     sieve = Sieve(seeds, exams, task)
     for draft in drafts: sieve.take(draft)
     sieve.candidates        # [Question(id="gen-38dc46698984", question="Tom has 3 pens ..."), ...]
@@ -24,7 +24,6 @@ import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
 
 from lmsi_cli.answers import answer_end, listed
 from lmsi_cli.contamination import same_words
@@ -76,12 +75,7 @@ class Draft(Record, frozen=True, kw_only=True):
 
 
 def draft_prompt(shown: Sequence[str], chat: Chat | None) -> Prompt:
-    """Write a prompt whose continuation is a question.
-
-    Args:
-        shown: The seed questions, in the order of the prompt; at least one.
-        chat: How a conversation is held; ``None`` for plain text.
-    """
+    """Write a prompt whose continuation is a question, after at least one that is ``shown``."""
     blocks = [f"Q: {clean(question)}" for question in shown]
     if chat is None:
         return "\n\n".join([*blocks, "Q:"])
@@ -90,55 +84,27 @@ def draft_prompt(shown: Sequence[str], chat: Chat | None) -> Prompt:
     return (*system, Message(role="user", content=text))
 
 
-class Dropped(NamedTuple):
-    """A draft that holds no question, and why."""
+class Rules:
+    """What all seeds have in common, so that a question must have it.
 
-    reason: str
-
-
-class Rules(NamedTuple):
-    """What a question must have; made by ``rules_of`` from the seeds."""
-
-    trigger: str
-    question_mark: bool
-    digit: bool
-    options: bool
-    lettered: bool  # "A: ..." is an option
-    lines: bool
-    paragraphs: bool
-    chat: bool
-
-
-def rules_of(seeds: Sequence[str], task: Task) -> Rules:
-    """Find what all seeds have in common, and whether any has several lines or paragraphs.
-
-    Args:
-        seeds: Texts of the seed questions; at least one.
-        task: Its kind says whether digits or options matter.
+    ``lines`` and ``paragraphs``: some seed has several, so a question may. ``lettered``: "A: ..."
+    is an option.
     """
-    texts = [clean(s) for s in seeds]
-    return Rules(
-        trigger=task.trigger,
-        question_mark=all("?" in t for t in texts),
-        digit=task.kind == "number" and all(_DIGIT.search(t) for t in texts),
-        options=task.kind == "choice",
-        lettered=task.kind == "choice" and any(_FIRST_OPTION.search(t) for t in texts),
-        lines=any("\n" in t for t in texts),
-        paragraphs=any(_BLANK.search(t) for t in texts),
-        chat=task.chat is not None,
-    )
+
+    def __init__(self, seeds: Sequence[str], task: Task) -> None:
+        texts = [clean(s) for s in seeds]
+        self.trigger, self.chat, self.options = task.trigger, task.chat, task.kind == "choice"
+        self.question_mark = all("?" in t for t in texts)
+        self.digit = task.kind == "number" and all(_DIGIT.search(t) for t in texts)
+        self.lettered = self.options and any(_FIRST_OPTION.search(t) for t in texts)
+        self.lines = any("\n" in t for t in texts)
+        self.paragraphs = any(_BLANK.search(t) for t in texts)
 
 
-def read_draft(text: str, ended: StopReason, rules: Rules) -> str | Dropped:
+def read_draft(text: str, ended: StopReason, rules: Rules) -> tuple[str, str]:
     """Find the first question of a draft; later ones would build on an unchecked one.
 
-    Args:
-        text: The draft as it left the engine.
-        ended: Why it ended there.
-        rules: What a question must have.
-
-    Returns:
-        The question, in several lines only if seeds have several; otherwise the first fault found.
+    Returns it, in several lines only if seeds have several, with the first fault found, if any.
     """
     body = clean(answer_part(text))
     first, blank, rest = body.partition("\n\n")
@@ -146,35 +112,25 @@ def read_draft(text: str, ended: StopReason, rules: Rules) -> str | Dropped:
         body = rest.strip()  # without the chat model's introduction
     opening = _OPENING.match(body)
     body = body[opening.end() if opening else 0 :]
-    end = _end(body, rules)
+    ends = [_NEXT_OPTION if rules.lettered else _NEXT]
+    ends += [] if rules.paragraphs else [_BLANK]
+    ends += [] if rules.lines else [_ITEM]
+    end = min((m.start() for mark in ends if (m := mark.search(body))), default=None)
     if end is None and ended == "length":
-        return Dropped("truncated")
-    question = _tidy(body[:end], rules)
-    fault = _fault(question, rules)
-    return Dropped(fault) if fault else question
-
-
-def _end(text: str, rules: Rules) -> int | None:
-    """Where the question ends and other text begins; ``None`` if nothing follows it."""
-    marks = [_NEXT_OPTION if rules.lettered else _NEXT]
-    marks += [] if rules.paragraphs else [_BLANK]
-    marks += [] if rules.lines else [_ITEM]
-    found = [m.start() for mark in marks if (m := mark.search(text))]
-    return min(found, default=None)
-
-
-def _tidy(text: str, rules: Rules) -> str:
-    lines = [" ".join(line.split()) for line in text.splitlines()]
+        return body, "truncated"
+    lines = [" ".join(line.split()) for line in body[:end].splitlines()]
     joined = "\n".join(lines) if rules.lines else " ".join(filter(None, lines))
-    return joined.strip(_EDGES)  # last, as splitlines knows more line ends than _EDGES
+    question = joined.strip(_EDGES)  # last, as splitlines knows more line ends than _EDGES
+    return question, _fault(question, rules)
 
 
 def _fault(text: str, rules: Rules) -> str:
     """Return the first thing that is wrong with a question; empty if nothing is."""
+    answered = _ANSWER.search(text) or (not rules.lettered and _SAID.search(text))
     faults = (
         ("empty", not text),
         ("garbled", any(_unreadable(c) for c in text)),
-        ("answered", _answered(text, rules)),
+        ("answered", answered or answer_end(f"{text}\n", rules.trigger) is not None),
         ("short", len(text.split()) < MIN_WORDS),
         ("no question mark", rules.question_mark and "?" not in text),
         ("no number", rules.digit and not _DIGIT.search(text)),
@@ -188,11 +144,6 @@ def _unreadable(character: str) -> bool:
     """Whether it is a control, half, unassigned or private character, or replaces broken bytes."""
     kind = unicodedata.category(character)
     return character == "\ufffd" or (kind in ("Cc", "Cs", "Cn", "Co") and character != "\n")
-
-
-def _answered(text: str, rules: Rules) -> bool:
-    said = not rules.lettered and _SAID.search(text)
-    return bool(said or _ANSWER.search(text)) or answer_end(f"{text}\n", rules.trigger) is not None
 
 
 def repetition(text: str) -> float:
@@ -253,14 +204,11 @@ class Sieve:
     """
 
     def __init__(
-        self,
-        seeds: Sequence[Question],
-        exams: Mapping[str, Sequence[Question]],
-        task: Task,
+        self, seeds: Sequence[Question], exams: Mapping[str, Sequence[Question]], task: Task
     ) -> None:
         texts = [q.question for q in seeds]
         asked = [q.question for exam in exams.values() for q in exam]
-        self.rules = rules_of(texts, task)
+        self.rules = Rules(texts, task)
         self.candidates: list[Question] = []
         self.dropped: Counter[str] = Counter()
         self.taken = 0
@@ -274,10 +222,9 @@ class Sieve:
     def take(self, draft: Draft) -> None:
         """Make a draft a candidate, or count it as dropped."""
         self.taken += 1
-        found = read_draft(draft.text, draft.stop_reason, self.rules)
-        if isinstance(found, Dropped):
-            self.dropped[found.reason] += 1
-        elif reason := next(filter(None, (known.reason(found) for known in self._known)), ""):
+        found, fault = read_draft(draft.text, draft.stop_reason, self.rules)
+        reasons = (known.reason(found) for known in self._known)
+        if reason := fault or next(filter(None, reasons), ""):
             self.dropped[reason] += 1
         else:
             self._own.add(found)

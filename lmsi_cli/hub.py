@@ -56,29 +56,23 @@ class Wanted(NamedTuple):
 def hub_model(name: str, progress: Progress) -> Path:
     """The file of a model, or the first of its parts; downloads what the cache lacks.
 
-    If the hub is out of reach, or ``HF_HUB_OFFLINE`` is set, the cached file is used.
-
-    Args:
-        name: ``hf:OWNER/REPO[@REVISION]``, optionally followed by ``:QUANT`` or ``/FILE.gguf``.
-        progress: Shows a download, in MiB.
-
-    Raises:
-        LmsiError: There is no such repository, revision, quantisation or file, the hub refuses it,
-            the disk is full, or the file is not what the hub announces.
+    If the hub is out of reach, or ``HF_HUB_OFFLINE`` is set, the cached file is used. The name is
+    ``hf:OWNER/REPO[@REVISION]``, optionally followed by ``:QUANT`` or ``/FILE.gguf``; ``progress``
+    counts MiB. LmsiError: there is no such repository, revision, quantisation or file, the hub
+    refuses it, the disk is full, or the file is not what the hub announces.
     """
-    from huggingface_hub import HfApi, constants
+    from huggingface_hub import HfApi, constants, hf_hub_download, try_to_load_from_cache
     from huggingface_hub.errors import HTTPError
     from huggingface_hub.utils import logging
 
     wanted = _wanted(name)
+    repo, revision = wanted.repo, wanted.revision or None
     logging.set_verbosity_error()  # its retries are no news, and lmsi reports the rest
     constants.HF_HUB_DISABLE_TELEMETRY = True  # nobody has asked for that
     try:
         try:
-            how = {"files_metadata": True, "timeout": PATIENCE}
-            info = HfApi(library_name=US).model_info(
-                wanted.repo, revision=wanted.revision or None, **how
-            )
+            how = {"revision": revision, "files_metadata": True, "timeout": PATIENCE}
+            info = HfApi(library_name=US).model_info(repo, **how)
             commit, files = str(info.sha), {f.rfilename: f for f in info.siblings or ()}
         except (HTTPError, OSError) as e:
             down = isinstance(e, HTTPError | ConnectionError) and not 0 < _answer(e) < 500
@@ -86,7 +80,14 @@ def hub_model(name: str, progress: Progress) -> Path:
                 raise
             progress.say(f"{name}: the hub is out of reach, so its cache is taken")
             return there
-        return _downloaded(wanted, commit, files, progress)
+        paths = []
+        for part in names_of_parts(chosen(wanted, files)):
+            if part not in files:
+                raise wanted.error(f"{part} is missing in this repository")
+            if not isinstance(try_to_load_from_cache(repo, part, revision=commit), str):
+                _bring(wanted, commit, files[part], progress)
+            paths.append(hf_hub_download(repo, part, revision=revision, library_name=US))
+        return Path(paths[0])
     except (HTTPError, OSError, ValueError, KeyError, TypeError) as e:
         raise _refusal(wanted, e) from None
 
@@ -126,8 +127,7 @@ def is_model(file: str) -> bool:
 def chosen(wanted: Wanted, files: Collection[str]) -> str:
     """The file of a repository that a name means; chooses among quantisations as llama.cpp does.
 
-    Raises:
-        LmsiError: It has no such file, no such quantisation, or no model at all; says what it has.
+    LmsiError: it has no such file, no such quantisation, or no model at all; says what it has.
     """
     models = list(filter(is_model, files))
     if not models:
@@ -149,11 +149,10 @@ def chosen(wanted: Wanted, files: Collection[str]) -> str:
 
 
 def _wanted(name: str) -> Wanted:
-    found = NAME.fullmatch(name)
-    if found is None:
-        forms = "hf:OWNER/REPO, hf:OWNER/REPO:Q4_K_M or hf:OWNER/REPO/FILE.gguf"
-        raise LmsiError(f"{name}: not a name on the hub", hint=f"write {forms}")
-    return Wanted(name, *found.groups(""))
+    if found := NAME.fullmatch(name):
+        return Wanted(name, *found.groups(""))
+    forms = "hf:OWNER/REPO, hf:OWNER/REPO:Q4_K_M or hf:OWNER/REPO/FILE.gguf"
+    raise LmsiError(f"{name}: not a name on the hub", hint=f"write {forms}")
 
 
 def _folder(repo: str) -> Path:
@@ -161,21 +160,6 @@ def _folder(repo: str) -> Path:
     from huggingface_hub.file_download import repo_folder_name
 
     return Path(HF_HUB_CACHE, repo_folder_name(repo_id=repo, repo_type="model"))
-
-
-def _downloaded(wanted: Wanted, commit: str, files: dict[str, Any], progress: Progress) -> Path:
-    """Download the parts that the cache lacks; returns the first part's path."""
-    from huggingface_hub import hf_hub_download, try_to_load_from_cache
-
-    paths = []
-    for part in names_of_parts(chosen(wanted, files)):
-        if part not in files:
-            raise wanted.error(f"{part} is missing in this repository")
-        if not isinstance(try_to_load_from_cache(wanted.repo, part, revision=commit), str):
-            _bring(wanted, commit, files[part], progress)
-        revision = wanted.revision or None
-        paths.append(hf_hub_download(wanted.repo, part, revision=revision, library_name=US))
-    return Path(paths[0])
 
 
 def _bring(wanted: Wanted, commit: str, file: Any, progress: Progress) -> None:  # noqa: ANN401
@@ -261,10 +245,8 @@ def _refusal(wanted: Wanted, e: Exception) -> LmsiError:
     if isinstance(e, errors.RevisionNotFoundError):
         return wanted.error("no such revision", f"{page}/commits/main lists them")
     if isinstance(e, errors.RepositoryNotFoundError):
-        return wanted.error(
-            "no such repository, or a private one",
-            f"look for {page}; a private one needs a token: {LOGIN}",
-        )
+        hint = f"look for {page}; a private one needs a token: {LOGIN}"
+        return wanted.error("no such repository, or a private one", hint)
     if _answer(e) in (401, 403):
         return wanted.error("the hub refuses your token", f"give a new one: {LOGIN}")
     if isinstance(e, OSError) and e.errno in FULL:

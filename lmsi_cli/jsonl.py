@@ -2,10 +2,11 @@ r"""Files of records, one JSON object a line: appended to, read, and written who
 
 Knows JSON lines; nothing of what a file is for. Where a file grows while work goes on, each record
 is one line in one write (``appender``), so that a killed writer loses nothing; other files are
-written beside their place and then renamed (``write_records``, ``shuffled_writer``).
+written beside their place and then renamed (``write_records``, ``shuffled_writer``). ``JsonlIndex``
+reads the records of a large file in the order of a key.
 
-    with appender(run.paths, Path) as paths:
-        paths.write(path)              # {"logprob":-4.1,...,"text":" 84 / 2 = 42. ..."}\n
+    with appender(run.paths, Path) as write:
+        write(path)                    # {"logprob":-4.1,...,"text":" 84 / 2 = 42. ..."}\n
     read_records(run.paths, Path)      # yields Path(logprob=-4.1, ...), ...
 """
 
@@ -15,15 +16,18 @@ import math
 import os
 import random
 import re
+import sqlite3
 import tempfile
 import time
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from functools import lru_cache, partial
-from io import BufferedRandom, FileIO
+from functools import partial
+from io import FileIO
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
-from typing import Any, BinaryIO, Generic, TypeVar, cast, get_type_hints
+from typing import Any, BinaryIO, Generic, Self, TypeVar
 
 import msgspec
 
@@ -32,66 +36,50 @@ from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import UNREADABLE, Record
 
 R = TypeVar("R", bound=Record)
-S = TypeVar("S", bound=msgspec.Struct)
 T = TypeVar("T")
 
 FSYNC_SECONDS = 1.0
-SHORT_LINE = 2_048  # bytes read for one line; a longer one takes a second call
 LONGEST_LINE = 1 << 27  # bytes; a longer line cannot be a record
-ONE_WRITE = 1 << 18  # bytes that are collected before they are written
-
-
-class Appender(Generic[R]):
-    """Appends records to a JSONL file; made by ``appender``.
-
-    Each line goes to the kernel in one unbuffered write, so it outlives a killed process. Only
-    fsync makes it outlive a power cut; at most once a second, that costs nothing beside sampling.
-    """
-
-    def __init__(self, file: FileIO, path: Path) -> None:
-        self._file, self._path = file, path
-        self._end = file.seek(0, os.SEEK_END)
-        self._synced = time.monotonic()
-
-    def write(self, record: R) -> None:
-        """Append one record: its whole line or, if the disk is full or fails, none of it."""
-        line = encode_line(record)
-        try:
-            rest = memoryview(line)
-            while rest:  # a nearly full disk takes a part without an error
-                rest = rest[self._file.write(rest) :]
-            if time.monotonic() - self._synced >= FSYNC_SECONDS:
-                self.sync()
-        except BaseException as e:
-            with suppress(OSError):  # if this fails too, the next opening repairs the line
-                self._file.truncate(self._end)
-            if isinstance(e, OSError):
-                raise write_error(self._path, e) from e
-            raise
-        self._end += len(line)
-
-    def sync(self) -> None:
-        """Force what was written onto the disk."""
-        try:
-            os.fsync(self._file.fileno())
-        except OSError as e:
-            raise write_error(self._path, e) from e
-        self._synced = time.monotonic()
 
 
 @contextmanager
-def appender(path: Path, kind: type[R]) -> Iterator[Appender[R]]:
-    """Open a JSONL file to add records, after cutting off a last line that a killed writer tore.
+def appender(path: Path, kind: type[R]) -> Iterator[Callable[[R], None]]:
+    """Yield a function that adds a record to a JSONL file; first, a torn last line is cut off.
 
-    It is created, with its folder, if missing. LmsiError: a line in it is not a ``kind``
-    (``paths.jsonl:17: ...``), or a write fails.
+    A record's whole line goes to the kernel in one unbuffered write, so it outlives a killed
+    process; if the disk is full or fails, none of it stays. Only fsync makes it outlive a power
+    cut; at most once a second, that costs nothing beside sampling. The file is created, with its
+    folder, if missing. LmsiError: a line in it is not a ``kind`` (``paths.jsonl:17: ...``), or a
+    write fails.
     """
     with open_mended(path, kind) as file:
-        lines = Appender[R](file, path)
+        end, synced = file.seek(0, os.SEEK_END), time.monotonic()
+
+        def write(record: R) -> None:
+            nonlocal end, synced
+            line = encode_line(record)
+            try:
+                rest = memoryview(line)
+                while rest:  # a nearly full disk takes a part without an error
+                    rest = rest[file.write(rest) :]
+                if time.monotonic() - synced >= FSYNC_SECONDS:
+                    os.fsync(file.fileno())
+                    synced = time.monotonic()
+            except BaseException as e:
+                with suppress(OSError):  # if this fails too, the next opening repairs the line
+                    file.truncate(end)
+                if isinstance(e, OSError):
+                    raise write_error(path, e) from e
+                raise
+            end += len(line)
+
         try:
-            yield lines
+            yield write
         finally:
-            lines.sync()
+            try:
+                os.fsync(file.fileno())
+            except OSError as e:
+                raise write_error(path, e) from e
 
 
 def open_mended(path: Path, kind: type[Record]) -> FileIO:
@@ -160,49 +148,27 @@ def write_records(path: Path, records: Iterable[Record]) -> None:
         file.writelines(map(encode_line, records))
 
 
-class ShuffledWriter:
-    """Takes records, and writes their lines in shuffled order; made by ``shuffled_writer``.
-
-    It keeps eight bytes per record in memory, not the record.
-    """
-
-    def __init__(self, unordered: BufferedRandom) -> None:
-        self._unordered, self._end = unordered, 0
-        self._starts = array("Q")
-
-    def write(self, *records: Record) -> None:
-        """Add records."""
-        for record in records:
-            self._starts.append(self._end)
-            self._end += self._unordered.write(encode_line(record))
-
-    def finish(self, file: BinaryIO, seed: int) -> None:
-        """Write all lines, in the order that ``random.shuffle`` gives a list of that length."""
-        self._unordered.flush()
-        random.Random(seed).shuffle(self._starts)
-        raw = self._unordered.raw  # unbuffered: the next line is elsewhere
-        for start in self._starts:
-            raw.seek(start)
-            read = b""
-            while b"\n" not in read:
-                read += raw.read(max(SHORT_LINE, len(read)))
-            file.write(read[: read.index(b"\n") + 1])
-
-
 @contextmanager
-def shuffled_writer(path: Path, seed: int) -> Iterator[ShuffledWriter]:
-    """Write a JSONL file in an order that ``seed`` decides; it appears only once it is whole.
+def shuffled_writer(path: Path, seed: int) -> Iterator[Callable[..., None]]:
+    """Yield a function that takes the records of a JSONL file, in an order that ``seed`` decides.
 
-    Until then it takes twice its size on the disk. LmsiError: it cannot be written; an older one
-    stays.
+    It is the order that ``random.shuffle`` gives a list of that length; memory holds eight bytes
+    per record. The file appears only once it is whole; until then it takes twice its size on the
+    disk. LmsiError: it cannot be written; an older one stays.
     """
-    with (
-        replacing(path) as file,
-        tempfile.TemporaryFile(dir=path.parent, buffering=ONE_WRITE) as unordered,
-    ):
-        writer = ShuffledWriter(cast(BufferedRandom, unordered))
-        yield writer
-        writer.finish(file, seed)
+    starts = array("Q")
+    with replacing(path) as file, tempfile.TemporaryFile(dir=path.parent) as unordered:
+
+        def write(*records: Record) -> None:
+            for record in records:
+                starts.append(unordered.tell())
+                unordered.write(encode_line(record))
+
+        yield write
+        random.Random(seed).shuffle(starts)
+        for start in starts:
+            unordered.seek(start)
+            file.write(unordered.readline())
 
 
 def _scan(file: BinaryIO, path: Path, kind: type[R]) -> Iterator[tuple[int, int, R]]:
@@ -246,15 +212,110 @@ def _plain(message: str) -> str:
 
 def encode_line(record: Record) -> bytes:
     """Encode one record as a line with sorted keys; ValueError for NaN and infinities."""
-    for name in _fractions(type(record)):
+    for name in record.__struct_fields__:
         value = getattr(record, name)
         if isinstance(value, float) and not math.isfinite(value):  # JSON would turn it to null
             raise ValueError(f"{type(record).__name__}.{name} is {value}")
     return msgspec.json.encode(record, order="sorted") + b"\n"
 
 
-@lru_cache
-def _fractions(kind: type[Record]) -> tuple[str, ...]:
-    """The fields that may hold a fraction, judging by the names of their types."""
-    hints = {name: str(hint) for name, hint in get_type_hints(kind).items()}
-    return tuple(n for n in kind.__struct_fields__ if re.search("float|Any", hints[n]))
+# A database without a name is in a file that SQLite deletes, used once the cache is full.
+_TABLE = """
+PRAGMA journal_mode = OFF;
+PRAGMA synchronous = OFF;
+PRAGMA cache_size = -8000;
+CREATE TABLE place (key TEXT, number INTEGER, start INTEGER, PRIMARY KEY (key, number))
+WITHOUT ROWID;
+"""
+
+
+class JsonlIndex(Generic[R]):
+    """The records of a file by key: groups in the order of their keys, then of their numbers.
+
+    Paths are written in the order in which they finish, so a question's paths are scattered. One
+    pass stores where each line begins in a temporary SQLite database on disk (30 bytes a line), so
+    memory does not grow with the file; after that, single records are read from their places.
+    ``largest`` is the largest number, -1 without records:
+
+        key = lambda p: (p.question_id, p.path)
+        with JsonlIndex(run.paths, Path, key, what="path {number} of {key!r}") as paths:
+            for question_id, group in paths:    # ("q1", [Path(path=0, ...), Path(path=1, ...)])
+                ...
+            paths.get("q7")                     # [Path(question_id="q7", ...), ...]
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        kind: type[R],
+        key: Callable[[R], tuple[str, int]],
+        what: str,
+        progress: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        """Read the file once, except for a torn last line; ``progress`` gets the MiB read so far.
+
+        ``key`` returns a record's group, and its number there; ``what`` is a record's name in
+        messages, with ``{key}`` and ``{number}``. LmsiError: the file is missing, a line is not a
+        ``kind``, or two have the same key.
+        """
+        self.path, self.largest = path, -1
+        self._places = sqlite3.connect("")
+        self._places.executescript(_TABLE)
+        last, mib = ("", 0), 0
+
+        def rows() -> Iterator[tuple[str, int, int]]:
+            nonlocal last, mib
+            for start, record in read_placed(path, kind):
+                last = key(record)
+                self.largest = max(self.largest, last[1])
+                if start >> 20 > mib:
+                    progress(mib := start >> 20)
+                yield *last, start
+
+        try:
+            self._places.executemany("INSERT INTO place VALUES (?, ?, ?)", rows())
+            self._file, self._decoder = path.open("rb"), msgspec.json.Decoder(kind)
+        except BaseException as e:
+            self._places.close()
+            name = f"{path}: {what.format(key=last[0], number=last[1])}"
+            if isinstance(e, sqlite3.IntegrityError):
+                raise LmsiError(f"{name} is there twice", "delete one of the two lines") from None
+            if isinstance(e, OverflowError):
+                raise LmsiError(f"{name}: no such number", "delete that line") from None
+            if isinstance(e, sqlite3.Error):  # the database has no room
+                hint = "is the disk of TMPDIR full?"
+                raise LmsiError(f"{path}: cannot be sorted: {e}", hint) from None
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file and delete the index."""
+        self._file.close()
+        self._places.close()
+
+    def __iter__(self) -> Iterator[tuple[str, list[R]]]:
+        rows = self._places.execute("SELECT key, start FROM place ORDER BY key, number")
+        for key, group in groupby(rows, key=itemgetter(0)):
+            yield key, [self._read(start) for _, start in group]
+
+    def __len__(self) -> int:
+        return int(self._places.execute("SELECT COUNT(DISTINCT key) FROM place").fetchone()[0])
+
+    def get(self, key: str) -> list[R]:
+        """Read one group; empty if there is none of that key."""
+        rows = self._places.execute("SELECT start FROM place WHERE key = ? ORDER BY number", (key,))
+        return [self._read(start) for (start,) in rows.fetchall()]
+
+    def _read(self, start: int) -> R:
+        """Read the record at a place; LmsiError if there is no record any more."""
+        self._file.seek(start)
+        try:
+            return self._decoder.decode(self._file.readline())
+        except UNREADABLE:
+            hint = "give the command again"
+            raise LmsiError(f"{self.path}: was changed while it was read", hint) from None

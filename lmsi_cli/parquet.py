@@ -59,8 +59,7 @@ def export_parquet(run: RunDir, out: str, overwrite: bool = False) -> Exported:
         raise LmsiError(f"{run.root}: nothing to export", hint="run `lmsi sample` first")
     out, far = out.rstrip("/") or "/", is_address(out)
     for name in names.values():
-        place = f"{out}/{name}"
-        if not overwrite and (remote_exists(place) if far else File(place).exists()):
+        if not overwrite and _is_there(f"{out}/{name}"):
             hint = "replace it with --overwrite, or choose another --out"
             raise LmsiError(f"{out}/{name}: is there already", hint)
     rows = {}
@@ -69,8 +68,9 @@ def export_parquet(run: RunDir, out: str, overwrite: bool = False) -> Exported:
         for file, name in names.items():
             with replacing(here / name) as target:
                 rows[name] = _write(target, file, kinds[file])
-            if far:
-                write_remote(here / name, f"{out}/{name}")
+            if far:  # readers of an object store see a file whole or not at all
+                with _connected(f"{out}/{name}", "cannot be written") as (store, path):
+                    store.put_file(str(here / name), path)
                 (here / name).unlink()
     return Exported(address=out, rows=rows)
 
@@ -83,24 +83,24 @@ def schema_of(kind: type[Record], conversations: bool = False) -> pa.Schema:
     arrow, hints = _pyarrow(), typing.get_type_hints(kind)
     columns = []
     for field in msgspec.structs.fields(kind):
-        column = _column(hints[field.name], conversations)
-        nullable = not field.required or type(None) in typing.get_args(hints[field.name])
-        columns.append(arrow.field(field.name, column, nullable))
+        hint = hints[field.name]
+        if hint == Prompt:
+            hint = tuple[Message, ...] if conversations else str
+        nullable = not field.required or type(None) in typing.get_args(hint)
+        columns.append(arrow.field(field.name, _column(hint), nullable))
     return arrow.schema(columns)
 
 
-def _column(hint: Any, conversations: bool) -> pa.DataType:  # noqa: ANN401 - a type
+def _column(hint: Any) -> pa.DataType:  # noqa: ANN401 - a type
     arrow = _pyarrow()
-    if hint == Prompt:
-        return _column(tuple[Message, ...] if conversations else str, conversations)
     origin, parts = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         (one,) = (part for part in parts if part is not type(None))
-        return _column(one, conversations)
+        return _column(one)
     if origin is tuple:
-        return arrow.list_(_column(parts[0], conversations))
+        return arrow.list_(_column(parts[0]))
     if origin is dict and parts[1] is not Any:
-        return arrow.map_(arrow.string(), _column(parts[1], conversations))
+        return arrow.map_(arrow.string(), _column(parts[1]))
     if origin in (dict, typing.Literal):
         return arrow.string()
     if hint is Message:
@@ -163,15 +163,10 @@ def read_remote(address: str) -> bytes:
     return data
 
 
-def write_remote(file: File, address: str) -> None:
-    """Upload a file; readers of an object store see it whole or not at all."""
-    with _connected(address, "cannot be written") as (store, path):
-        store.put_file(str(file), path)
-
-
-def remote_exists(address: str) -> bool:
-    """Whether there is such a file; LmsiError as ``read_remote``."""
-    with _connected(address, "cannot be read") as (store, path):
+def _is_there(name: str) -> bool:
+    if not is_address(name):
+        return File(name).exists()
+    with _connected(name, "cannot be read") as (store, path):
         return bool(store.exists(path))
 
 

@@ -42,11 +42,10 @@ from lmsi_cli.records import (
     Record,
     Template,
     TrainExample,
-    TrainFormat,
 )
 from lmsi_cli.thinking import answer_part
 
-PAPER: tuple[TrainFormat, ...] = ("cot-few", "direct-few", "cot-zero", "direct-zero")
+PAPER: tuple[PromptFormat, ...] = ("cot-few", "direct-few", "cot-zero", "direct-zero")
 
 
 class Chat(Record, frozen=True, kw_only=True):
@@ -130,11 +129,8 @@ def answer_in(text: str, task: Task, question: str) -> Extraction | None:
 def render(task: Task, question: str, format: PromptFormat) -> Prompt:
     """Write the prompt for one question: text that ends in "A:" or in the cue, or messages.
 
-    Args:
-        task: Supplies exemplars, trigger, cue and, for a chat model, how it is asked.
-        question: The question's own words.
-        format: ``cot-few`` and ``direct-few`` put the exemplars in front, with and without their
-            rationales; ``cot-zero`` ends in the cue; ``direct-zero`` is the bare question.
+    ``cot-few`` and ``direct-few`` put the exemplars in front, with and without their rationales;
+    ``cot-zero`` ends in the cue; ``direct-zero`` is the bare question.
     """
     if task.chat is not None:
         return tuple(_conversation(task, task.chat, clean(question), format))
@@ -168,7 +164,7 @@ def direct_completion(task: Task, answer: str) -> Prompt:
     return _said(task, _sentence(task, answer))
 
 
-def formats_of(task: Task, wanted: Sequence[FormatChoice]) -> tuple[TrainFormat, ...]:
+def formats_of(task: Task, wanted: Sequence[FormatChoice]) -> tuple[PromptFormat, ...]:
     """The formats to write; ``auto`` stands for the paper's four in plain text.
 
     In a conversation it stands for the run's own format: a chat model knows the others already,
@@ -184,51 +180,42 @@ def examples(
     question: Question,
     paths: Sequence[Path],
     answer: str,
-    formats: Iterable[TrainFormat],
+    formats: Iterable[PromptFormat],
 ) -> list[TrainExample]:
-    """Write one question's training examples.
+    """Write one question's training examples; never reads its gold answer.
 
-    Args:
-        task: Supplies exemplars, trigger and cue.
-        question: Only its id and its words are read, never a gold answer.
-        paths: The kept paths; without any there is no example.
-        answer: The answer that won the vote.
-        formats: Which formats to write. The chain-of-thought ones get one example per path; the
-            direct ones one per question, because per path they would repeat the same pair.
+    ``paths`` are the kept ones, with the ``answer`` that won the vote; without any there is no
+    example. The chain-of-thought formats get one example per path; the direct ones one per
+    question, because per path they would repeat the same pair.
     """
-    found: list[TrainExample] = []
-    rationales: list[tuple[Prompt, int | None]] = [(completion(task, p), p.path) for p in paths]
-    for format in formats:
-        prompt, pairs = render(task, question.question, format), rationales
-        if format.startswith("direct"):
-            pairs = [(direct_completion(task, answer), None)] if paths else []
-        found += [
-            TrainExample(
-                prompt=prompt,
-                completion=text,
-                format=format,
-                question_id=question.id,
-                path=index,
-                chat_template_kwargs=values_of(task.variables),
-            )
-            for text, index in pairs
-        ]
-    return found
+    if not paths:
+        return []
+    reasoned: list[tuple[Prompt, int | None]] = [(completion(task, p), p.path) for p in paths]
+    direct: list[tuple[Prompt, int | None]] = [(direct_completion(task, answer), None)]
+    return [
+        TrainExample(
+            prompt=prompt,
+            completion=text,
+            format=format,
+            question_id=question.id,
+            path=index,
+            chat_template_kwargs=values_of(task.variables),
+        )
+        for format in formats
+        for prompt in [render(task, question.question, format)]
+        for text, index in (direct if format.startswith("direct") else reasoned)
+    ]
 
 
 def preferences(
     task: Task,
     question: Question,
     pairs: Iterable[tuple[Path, Path, float]],
-    formats: Sequence[TrainFormat],
+    formats: Sequence[PromptFormat],
 ) -> list[Preference]:
-    """Write one question's pairs, in every format that holds a rationale.
+    """Write one question's pairs, in each of the formats that holds a rationale.
 
-    Args:
-        task: Supplies exemplars, trigger and cue.
-        question: Only its id and its words are read.
-        pairs: The better path, the worse one, and how much the pair counts.
-        formats: Which formats to write; the direct ones are left out.
+    ``pairs`` have the better path, the worse one, and how much the pair counts.
     """
     return [
         Preference(

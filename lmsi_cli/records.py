@@ -12,16 +12,15 @@ field. Knows no file names and no defaults of commands. One sampled path, as a l
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Literal
 
 import msgspec
 
 # What decoders of JSON and TOML raise for unreadable files; RecursionError: nested too deep.
 UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)
 StopReason = Literal["answer", "next_question", "eos", "length"]
-TrainFormat = Literal["cot-few", "cot-zero", "direct-few", "direct-zero"]
-FormatChoice = Literal["auto", "cot-few", "cot-zero", "direct-few", "direct-zero"]
 PromptFormat = Literal["cot-few", "cot-zero", "direct-few", "direct-zero"]
+FormatChoice = Literal["auto", "cot-few", "cot-zero", "direct-few", "direct-zero"]
 Mode = Literal["direct", "cot", "cot-few", "sc"]
 Role = Literal["system", "user", "assistant"]
 ChatChoice = Literal["auto", "on", "off"]
@@ -137,7 +136,7 @@ class TrainExample(Record, frozen=True, kw_only=True, omit_defaults=True):
 
     prompt: Prompt
     completion: Prompt
-    format: TrainFormat
+    format: PromptFormat
     question_id: str
     path: int | None
     chat_template_kwargs: dict[str, Any] = {}
@@ -154,7 +153,7 @@ class Preference(Record, frozen=True, kw_only=True, omit_defaults=True):
     chosen: Prompt
     rejected: Prompt
     weight: Annotated[float, msgspec.Meta(ge=0)]
-    format: TrainFormat
+    format: PromptFormat
     question_id: str
     chosen_path: int
     rejected_path: int
@@ -206,8 +205,8 @@ class Status(Record, frozen=True, kw_only=True):
     ended: str | None = None
 
 
-class Progress(Protocol):
-    """How a stage reports its progress; the terminal implements it, tests append to a list."""
+class Progress:
+    """How a stage reports its progress; the terminal overrides it, tests append to a list."""
 
     def start(self, label: str, total: int) -> None:
         """Begin a phase with ``total`` units of work (0: unknown)."""
@@ -219,14 +218,5 @@ class Progress(Protocol):
         """Print a line that stays on the screen."""
 
 
-class Silent:
-    """A Progress that reports nothing."""
-
-    def start(self, label: str, total: int) -> None:
-        """Do nothing."""
-
-    def advance(self, done: int, **figures: float | str) -> None:
-        """Do nothing."""
-
-    def say(self, text: str) -> None:
-        """Do nothing."""
+class Silent(Progress):
+    """Progress that nobody sees: the methods above do nothing by themselves."""

@@ -89,9 +89,7 @@ def check_same(
     None nor tuples. A different ``model_sha256`` is reported as ``model``, by the name beside it
     (``model_name``, ``model_file`` or ``model``); the name itself may differ, as a file may move.
     ``what`` says what the settings belong to, such as ``"the paths in runs/a"``; settings in
-    ``free`` may differ.
-
-    LmsiError: names each setting that differs, with both values.
+    ``free`` may differ. LmsiError: names each setting that differs, with both values.
     """
     old, new = as_toml(saved), as_toml(now)
     keys = [k for k in dict.fromkeys([*new, *old]) if k not in free]

@@ -22,15 +22,8 @@ from lmsi_cli.formats import CLEAR, p_words, percent, points
 from lmsi_cli.jsonl import read_struct
 from lmsi_cli.records import Paired, Record
 from lmsi_cli.run_folder import RunDir
-from lmsi_cli.stats import paired
-from lmsi_cli.verdict.rules import (
-    COLLAPSED,
-    COLLAPSED_CHOICE,
-    FEWEST,
-    FEWEST_PAIRS,
-    STOP,
-    Verdict,
-)
+from lmsi_cli.stats.paired_tests import paired
+from lmsi_cli.verdict import rules
 
 # What a check-up's answers are compared with: a probe's right answers or the first vote's winners.
 By = Literal["probe", "agreement", "nothing"]
@@ -149,12 +142,12 @@ def adapters_of(run: RunDir, rounds: Iterable[RunDir] | None = None) -> dict[str
     }
 
 
-def voted(verdict: Verdict) -> Gate:
+def voted(verdict: rules.Verdict) -> Gate:
     """The gate of the vote: its verdict with the weightiest reason."""
-    text = f"the verdict is {verdict.verdict}"
-    if verdict.verdict == STOP:
+    ends, text = verdict.verdict == rules.STOP, f"the verdict is {verdict.verdict}"
+    if ends:
         text = f"the verdict is not to train: {verdict.reasons[0].text}"
-    return Gate(name="verdict", ends=verdict.verdict == STOP, text=text)
+    return Gate(name="verdict", ends=ends, text=text)
 
 
 def alarmed(why: str) -> tuple[Gate, ...]:
@@ -172,9 +165,9 @@ def comparable(found: Sequence[Figures], by: By, trained: frozenset[str]) -> lis
     asked = [q for q in found[0].questions if all(q in f.questions for f in found)]
     apart = [q for q in asked if q not in trained]
     if by == "probe":
-        chosen = apart if len(apart) >= FEWEST_PAIRS else asked
-        return chosen if len(chosen) >= FEWEST_PAIRS else []
-    return apart if by == "agreement" and len(apart) >= FEWEST else []
+        chosen = apart if len(apart) >= rules.FEWEST_PAIRS else asked
+        return chosen if len(chosen) >= rules.FEWEST_PAIRS else []
+    return apart if by == "agreement" and len(apart) >= rules.FEWEST else []
 
 
 def _change(before: Figures, after: Figures, questions: Sequence[str]) -> Paired:
@@ -214,12 +207,10 @@ def _collapse(
     read = paired(before.parsed, after.parsed)
     if read.p_value < CLEAR and read.difference <= -UNREAD:
         yield f"answers that can be read against {whom}: {_tested(read)}"
-    most = COLLAPSED_CHOICE if chance else COLLAPSED
+    most = rules.COLLAPSED_CHOICE if chance else rules.COLLAPSED
     if after.commonest > most and after.commonest > base.commonest:
-        yield (
-            f"one answer is given to {100 * after.commonest:.0f}% of the questions "
-            f"(base {100 * base.commonest:.0f}%)"
-        )
+        now, then = 100 * after.commonest, 100 * base.commonest
+        yield f"one answer is given to {now:.0f}% of the questions (base {then:.0f}%)"
 
 
 def _tested(c: Paired) -> str:

@@ -4,8 +4,8 @@ The only place that knows the names of a run's files. Knows nothing of what the 
 how lines survive a killed writer is in ``jsonl.py``, what a resumed run checks in ``resume.py``.
 One process at a time holds a folder:
 
-    with locked(run), appender(run.paths, Path) as paths:
-        paths.write(path)            # runs/first/paths.jsonl grows by a line
+    with locked(run), appender(run.paths, Path) as write:
+        write(path)                  # runs/first/paths.jsonl grows by a line
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import shlex
 import tomllib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from itertools import chain
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,7 @@ import msgspec
 from lmsi_cli.atomic import acquired, unfinished, write_atomic, write_error
 from lmsi_cli.config import TABLES, Config, EngineConfig
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.jsonl_index import JsonlIndex
+from lmsi_cli.jsonl import JsonlIndex
 from lmsi_cli.records import UNREADABLE, Question
 from lmsi_cli.records import Path as Sampled
 from lmsi_cli.settings import check
@@ -37,15 +36,20 @@ ORIGIN = "lmsi.json"
 RESULT, ANSWERS = ".result.json", ".answers.jsonl"
 TEACHER = "teacher"  # a section of a student's run.toml: whose votes it learns from
 KINDS: dict[str, type[Config]] = {**TABLES, "engine": EngineConfig}  # of sections of run.toml
-RELIED_ON = {TEACHER: ("run", "model", "model_sha256")}
 PEFT_FILES = ("adapter_config.json", "adapter_model.safetensors", "README.md")
 
 
 class RunDir:
-    """The path of each file of a run; creating one reads and writes nothing."""
+    """The path of each file of a run; creating one reads and writes nothing.
+
+    LmsiError: the root is an address, such as ``s3://bucket/run``.
+    """
 
     def __init__(self, root: Path | str) -> None:
-        _refuse_address(root)
+        # a Path has folded the two slashes into one; one letter is a Windows drive
+        if address := re.match(r"[a-z][a-z0-9+.-]+:/", str(root)):
+            hint = "to bring a run elsewhere: `lmsi export RUN --to parquet -o ADDRESS`"
+            raise LmsiError(f"{address[0]}/...: a run folder has to be on this machine", hint)
         self.root = root = Path(root)
         self.run_toml = root / "run.toml"  # settings, versions and hashes, a section per stage
         self.questions = root / "questions.jsonl"  # records.Question, without gold answers
@@ -122,23 +126,19 @@ class RunDir:
         except (OSError, *UNREADABLE) as e:
             raise LmsiError(f"{self.run_toml}: {e}", hint="mend it, or use another folder") from e
         for name, table in found.items():
-            _check_table(name, table, f"{self.run_toml} [{name}]")
+            where = f"{self.run_toml} [{name}]"
+            if not isinstance(table, dict):
+                raise LmsiError(f"{where}: expected a table, got {table!r}")
+            check(KINDS.get(name, Config), table, where)
+            for key in ("run", "model", "model_sha256") if name == TEACHER else ():
+                if not isinstance(table.get(key), str):  # other code relies on them
+                    raise LmsiError(f"{where} {key}: expected text, got {table.get(key)!r}")
         return found
 
     def save_settings(self, section: str, values: dict[str, Any]) -> None:
         """Replace one section of run.toml and keep the others; None is left out (TOML has none)."""
         merged = {**self.load_settings(), section: as_toml(values)}
         write_atomic(self.run_toml, msgspec.toml.encode(merged))
-
-
-def _check_table(name: str, table: Any, where: str) -> None:  # noqa: ANN401 - of a TOML file
-    """Refuse a table with invalid settings, or without a name that other code relies on."""
-    if not isinstance(table, dict):
-        raise LmsiError(f"{where}: expected a table, got {table!r}")
-    check(KINDS.get(name, Config), table, where)
-    for key in RELIED_ON.get(name, ()):
-        if not isinstance(table.get(key), str):
-            raise LmsiError(f"{where} {key}: expected text, got {table.get(key)!r}")
 
 
 def as_toml(values: dict[str, Any]) -> dict[str, Any]:
@@ -210,8 +210,8 @@ def _refuse_foreign(run: RunDir) -> None:
 
 def _refuse_links(run: RunDir) -> None:
     """Refuse a folder, perhaps from a stranger, in which writing would change files elsewhere."""
-    inner = (run.root.glob("round-*"), run.adapter.glob("*"), run.eval_dir.glob("*"))
-    for file in chain(vars(run).values(), (run.null.root, run.checkup.root), *inner):
+    inner = [*run.root.glob("round-*"), *run.adapter.glob("*"), *run.eval_dir.glob("*")]
+    for file in (*vars(run).values(), run.null.root, run.checkup.root, *inner):
         if file.is_symlink() and not file.resolve().is_relative_to(run.root.resolve()):
             raise LmsiError(
                 f"{file}: a symbolic link out of the run folder, which nothing is written through",
@@ -230,13 +230,6 @@ def in_use(run: RunDir) -> bool:
             return False
     except (filelock.Timeout, OSError):  # OSError: a read-only folder, whose lock cannot be tried
         return run.lock_owner.exists()
-
-
-def _refuse_address(root: Path | str) -> None:
-    """Refuse ``s3://bucket/run``; a ``Path`` has folded its two slashes into one."""
-    if address := re.match(r"[a-z][a-z0-9+.-]+:/", str(root)):  # one letter is a Windows drive
-        hint = "to bring a run elsewhere: `lmsi export RUN --to parquet -o ADDRESS`"
-        raise LmsiError(f"{address[0]}/...: a run folder has to be on this machine", hint)
 
 
 def paths_by_question(

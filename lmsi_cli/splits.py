@@ -27,8 +27,6 @@ from lmsi_cli.errors import LmsiError
 
 NAME = re.compile(r"(.+)-([0-9]{5})-of-([0-9]{5})\.gguf")  # llama_split_path, in llama.cpp
 LONG = 1024  # entries from which an array is skipped; one with an entry per layer is shorter
-JOIN = "join them with `llama-gguf-split --merge`"
-GGUF_MAGIC = b"GGUF"
 LFS_POINTER = b"version https://git-lfs"
 Value = int | str
 
@@ -44,21 +42,15 @@ def names_of_parts(name: str) -> tuple[str, ...]:
 def parts_of(model: Path) -> tuple[Path, ...]:
     """The files of a model, in order: all its parts, given the first, or the whole file itself.
 
-    Raises:
-        LmsiError: It is a part other than the first, or a part is missing.
+    LmsiError: it is a part other than the first, or a part is missing.
     """
     parts = tuple(map(model.with_name, names_of_parts(model.name)))
     if (number := parts.index(model) + 1) > 1:
-        raise LmsiError(
-            f"{model}: part {number} of {len(parts)} of a model",
-            hint=f"give the first part, {parts[0]}; the others are found beside it",
-        )
+        hint = f"give the first part, {parts[0]}; the others are found beside it"
+        raise LmsiError(f"{model}: part {number} of {len(parts)} of a model", hint)
     if missing := [part for part in parts[1:] if not part.is_file()]:
-        raise LmsiError(
-            f"{missing[0]}: no such file; {model.name} is the first of {len(parts)} parts of a "
-            "model",
-            hint="put all parts into one folder",
-        )
+        first = f"{model.name} is the first of {len(parts)} parts of a model"
+        raise LmsiError(f"{missing[0]}: no such file; {first}", "put all parts into one folder")
     return parts
 
 
@@ -66,11 +58,6 @@ def stem_of(model: Path) -> str:
     """A model's name without the numbers of a part."""
     found = NAME.fullmatch(model.name)
     return found[1] if found else model.stem
-
-
-def size_of(model: Path) -> int:
-    """Bytes of all parts."""
-    return sum(part.stat().st_size for part in parts_of(model))
 
 
 def check_file(path: Path) -> None:
@@ -85,21 +72,23 @@ def check_file(path: Path) -> None:
             raise LmsiError(f"{part}: cannot be read: {e.strerror}") from e
         if start == LFS_POINTER:
             raise LmsiError(f"{part}: a pointer of Git LFS, not the model", "run `git lfs pull`")
-        if not start.startswith(GGUF_MAGIC):
+        if not start.startswith(b"GGUF"):
             raise LmsiError(f"{part}: not a GGUF file", "convert it with llama.cpp's converter")
 
 
 def readers(model: Path, whole: bool = False) -> list[Any]:
     """Open all parts with gguf's reader.
 
-    Args:
-        model: A file, or the first of several.
-        whole: Also read long arrays, such as the vocabulary; otherwise only their length is known.
-
-    Raises:
-        LmsiError: As ``parts_of``, a part cannot be read, or the file is no model of its own.
+    With ``whole``, long arrays such as the vocabulary are read, too; otherwise only their length is
+    known. LmsiError: as ``parts_of``, a part cannot be read, or the file is no model of its own.
     """
-    opened = [_reader(part, whole) for part in parts_of(model)]
+    opened = []
+    for part in parts_of(model):
+        try:
+            with sound(part):
+                opened.append(_reader_class(whole)(part))
+        except OSError as e:
+            raise LmsiError(f"{part}: not a readable GGUF file: {e}") from None
     with sound(model):
         _check_model(opened[0], model)
     return opened
@@ -123,19 +112,18 @@ def _reader_class(whole: bool) -> Any:  # noqa: ANN401 - made here since gguf is
     import numpy as np
     from gguf import GGUFReader, GGUFValueType
 
-    class BoundedReader(GGUFReader):  # type: ignore[misc]
+    class Reader(GGUFReader):  # type: ignore[misc]
         def _get(self, offset: int, dtype: Any, count: int = 1, **order: Any) -> Any:  # noqa: ANN401
             found = super()._get(offset, dtype, count, **order)
             if len(found) < count:
                 raise ValueError("the file ends before")
             return found
 
-    class SkimmingReader(BoundedReader):
         def _get_field_parts(self, orig_offs: int, raw_type: int) -> Any:  # noqa: ANN401
-            if raw_type != GGUFValueType.ARRAY or self.byte_order != "I":
-                return super()._get_field_parts(orig_offs, raw_type)
-            kind, count = struct.unpack_from("<IQ", self.data, orig_offs)
-            if count < LONG:
+            kind, count = 0, 0
+            if raw_type == GGUFValueType.ARRAY and self.byte_order == "I":
+                kind, count = struct.unpack_from("<IQ", self.data, orig_offs)
+            if whole or count < LONG:
                 return super()._get_field_parts(orig_offs, raw_type)
             end = orig_offs + struct.calcsize("<IQ")
             if kind == GGUFValueType.STRING:
@@ -148,15 +136,7 @@ def _reader_class(whole: bool) -> Any:  # noqa: ANN401 - made here since gguf is
                 raise ValueError("an array ends behind the file")
             return end - orig_offs, [], range(count), [GGUFValueType.ARRAY]
 
-    return BoundedReader if whole else SkimmingReader
-
-
-def _reader(part: Path, whole: bool) -> Any:  # noqa: ANN401 - untyped library
-    try:
-        with sound(part):
-            return _reader_class(whole)(part)
-    except OSError as e:
-        raise LmsiError(f"{part}: not a readable GGUF file: {e}") from None
+    return Reader
 
 
 def damaged(path: Path, why: object) -> LmsiError:
@@ -172,32 +152,31 @@ def tensors(model: Path) -> list[Any]:
     return [tensor for reader in readers(model) for tensor in reader.tensors]
 
 
-def _check_model(reader: Any, model: Path) -> None:  # noqa: ANN401 - untyped library
-    def value(key: str) -> Any:  # noqa: ANN401 - any value
-        field = reader.get_field(key)
-        return None if field is None else field.contents()
+def _value(reader: Any, key: str, default: Any = None) -> Any:  # noqa: ANN401 - any value
+    field = reader.get_field(key)
+    return default if field is None else field.contents()
 
-    if "mmproj" in (value("general.type"), value("general.architecture")) or (
-        value("general.architecture") == "clip"
-    ):
+
+def _check_model(reader: Any, model: Path) -> None:  # noqa: ANN401 - untyped library
+    kinds = _value(reader, "general.type"), _value(reader, "general.architecture")
+    if "mmproj" in kinds or kinds[1] == "clip":
         raise LmsiError(
             f"{model}: the part of a model that reads images or sound (mmproj), not the model",
             hint="give the file of the model itself, without mmproj in its name",
         )
-    count = int(value("split.count") or 1)
+    count = int(_value(reader, "split.count") or 1)
     if count > 1 and not NAME.fullmatch(model.name):
+        hint = f"give the parts their names back, NAME-00001-of-{count:05}.gguf and so on"
         raise LmsiError(
             f"{model}: one of {count} parts of a model, under a name that hides the others",
-            hint=f"give the parts their names back, NAME-00001-of-{count:05}.gguf and so on, "
-            f"or {JOIN}",
+            hint=f"{hint}, or join them with `llama-gguf-split --merge`",
         )
 
 
 def read_metadata(path: Path) -> dict[str, Value]:
     """Read the facts of a GGUF file, or of all parts of a model.
 
-    Raises:
-        LmsiError: It is missing, no GGUF, truncated, or only a part of a model.
+    LmsiError: it is missing, no GGUF, truncated, or only a part of a model.
     """
     check_file(path)
     with sound(path):
@@ -205,25 +184,22 @@ def read_metadata(path: Path) -> dict[str, Value]:
 
 
 def _facts(path: Path, parts: list[Any]) -> dict[str, Value]:
-    reader, tensors = parts[0], [t for part in parts for t in part.tensors]
-
     def get(key: str, default: Value = "not stated") -> Value:
-        field = reader.get_field(key)
-        value = default if field is None else field.contents()
+        value = _value(parts[0], key, default)
         return value if isinstance(value, int | str) else str(value)
 
     sizes: Counter[str] = Counter()
-    for t in tensors:
+    for t in (t for part in parts for t in part.tensors):
         sizes[t.tensor_type.name] += int(t.n_elements)
     shares = [(name, n / max(1, sizes.total())) for name, n in sizes.most_common()]
     arch = get("general.architecture")
     template = str(get("tokenizer.chat_template", ""))
-    words = reader.get_field("tokenizer.ggml.tokens")
+    words = parts[0].get_field("tokenizer.ggml.tokens")
     return {
         "name": get("general.name"),
         "architecture": arch,
         "parameters": sizes.total(),
-        "file_bytes": size_of(path),
+        "file_bytes": sum(part.stat().st_size for part in parts_of(path)),
         **({"parts": len(parts)} if len(parts) > 1 else {}),
         "quantisation": ", ".join(f"{name} {n:.0%}" for name, n in shares[:3] if n > 0.005),
         "context": get(f"{arch}.context_length"),

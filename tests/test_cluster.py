@@ -39,6 +39,13 @@ ROTATING = TASK.__class__(
 )
 
 
+def worker_with(engine, setup):
+    """A worker that has opened this engine."""
+    worker = Worker(setup)
+    worker._engine = engine
+    return worker
+
+
 class FakeRay:
     """Actors of this process; one that draws a deadly question dies, as Ray tells it."""
 
@@ -56,7 +63,7 @@ class FakeRay:
         return self
 
     def options(self, **_how):
-        return Made(lambda setup: Actor(self, Worker(setup, lambda _: ScriptedEngine(self.script))))
+        return Made(lambda setup: Actor(self, worker_with(ScriptedEngine(self.script), setup)))
 
     def wait(self, calls, timeout):
         return calls[-1:], calls[:-1]  # the latest first: order must not matter
@@ -195,7 +202,7 @@ class Settled(ScriptedEngine):
 def test_a_worker_draws_all_its_batches_in_the_kind_of_cache_of_the_first():
     engine = Settled(SCRIPT)
     config = settled(SampleConfig(paths=2))
-    worker = Worker(WorkerSetup({"m": ""}, config, formed(TASK, config), ()), lambda _: engine)
+    worker = worker_with(engine, WorkerSetup({"m": ""}, config, formed(TASK, config), ()))
     assert len([*worker.draw([Lacking(QUESTIONS[0], (0, 1))])]) == 2
     assert engine.pinned == {"kv": "split", "flash_attn": "on"}
 

@@ -28,9 +28,9 @@ QUESTIONS = [
 
 
 def append(path, records, kind=Question):
-    with appender(path, kind) as lines:
+    with appender(path, kind) as write:
         for record in records:
-            lines.write(record)
+            write(record)
 
 
 def read(path, kind=Question):
@@ -45,10 +45,10 @@ def file(tmp_path):
 
 def test_a_line_is_on_the_disk_before_the_next_is_written(file):
     append(file, QUESTIONS[:1])
-    with appender(file, Question) as lines:
-        lines.write(QUESTIONS[1])
+    with appender(file, Question) as write:
+        write(QUESTIONS[1])
         assert read(file) == QUESTIONS[:2]
-        lines.write(QUESTIONS[2])
+        write(QUESTIONS[2])
         assert read(file) == QUESTIONS
     first = file.read_text(encoding="utf-8").splitlines()[0]
     line = '{"answer":null,"family":null,"group":null,"id":"a","question":"Was ist ½ + ½?"}'
@@ -132,10 +132,10 @@ def test_a_file_of_one_object(file):
 
 
 def test_a_number_json_cannot_hold_is_a_bug_and_leaves_no_line(file):
-    with appender(file, Interval) as lines:
-        lines.write(Interval(value=0.5, low=0, high=1, n=1))
+    with appender(file, Interval) as write:
+        write(Interval(value=0.5, low=0, high=1, n=1))
         with pytest.raises(ValueError, match=r"Interval.low is nan"):
-            lines.write(Interval(value=0.5, low=float("nan"), high=1, n=1))
+            write(Interval(value=0.5, low=float("nan"), high=1, n=1))
     assert len(read(file, Interval)) == 1
 
 
@@ -156,8 +156,8 @@ def test_fsync_that_fails_is_told(file, monkeypatch):
         raise OSError(errno.EIO, "Input/output error")
 
     for fault, told in ((LmsiError, "Input/output error"), (ConnectionError, None)):
-        with pytest.raises(fault, match=told), appender(file, Question) as lines:
-            lines.write(QUESTIONS[0])
+        with pytest.raises(fault, match=told), appender(file, Question) as write:
+            write(QUESTIONS[0])
             if fault is ConnectionError:  # the caller's own is not blamed on the file
                 raise fault
             monkeypatch.setattr(os, "fsync", fail)
@@ -181,17 +181,17 @@ def test_a_shuffled_file_is_what_a_shuffled_list_would_be(tmp_path_factory, coun
     long = "?" * 5000  # more than one reading takes
     records = [Question(id=f"q{i}", question=long * (i % 3 == 1)) for i in range(count)]
     path = tmp_path_factory.mktemp("s") / "q.jsonl"
-    with shuffled_writer(path, seed) as file:
-        file.write(*records[:3])
-        file.write(*records[3:])
+    with shuffled_writer(path, seed) as write:
+        write(*records[:3])
+        write(*records[3:])
     random.Random(seed).shuffle(records)
     assert read(path) == records
 
 
 def shuffled(path, records):
-    with shuffled_writer(path, 0) as file:
+    with shuffled_writer(path, 0) as write:
         for record in records:
-            file.write(record)
+            write(record)
 
 
 @pytest.mark.parametrize("write", [write_records, shuffled])

@@ -7,8 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.jsonl import write_records
-from lmsi_cli.jsonl_index import JsonlIndex
+from lmsi_cli.jsonl import JsonlIndex, write_records
 from lmsi_cli.records import Question
 
 

@@ -18,7 +18,6 @@ LAYERS = [
     {"settings"},
     {"answers", "atomic", "equations", "splits", "stopping", "thinking"},
     {"aside", "hub", "jsonl"},
-    {"jsonl_index"},
     {"run_folder"},
     {"prompts", "voting", "stats", "catalog", "contamination", "resume"},
     {"verdict", "generation", "parquet"},

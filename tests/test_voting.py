@@ -187,7 +187,7 @@ def chosen(own, **settings):
     config = msgspec.structs.replace(PAPER, **settings)
     voted = vote("q", own, config.check_equations)
     found = choose(select(voted, own, config).vote, own, config)
-    return [(c.chosen.path, c.rejected.path, c.weight) for c in found]
+    return [(good.path, bad.path, weight) for good, bad, weight in found]
 
 
 def test_the_winner_s_first_path_against_the_least_supported_answer():
@@ -231,10 +231,10 @@ def test_a_refuted_path_is_rejected_never_chosen():
 def test_of_a_control_no_path_is_set_against_itself_or_its_own_answer(seed):
     own = paths("42", "42", "42", "40", "41", "41")
     control = shuffled(select(vote("q", own), own, PAPER).vote, own, seed)
-    for pair in choose(control, own, msgspec.structs.replace(PAPER, pairs=9)):
-        assert pair.chosen.path in control.kept
-        assert pair.rejected.path not in control.kept
-        assert pair.chosen.predicted_answer != pair.rejected.predicted_answer
+    for good, bad, _ in choose(control, own, msgspec.structs.replace(PAPER, pairs=9)):
+        assert good.path in control.kept
+        assert bad.path not in control.kept
+        assert good.predicted_answer != bad.predicted_answer
 
 
 def test_among_answers_without_a_ballot_the_rarest_is_rejected():

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 
 from benchmarks.paper.records import GREEDY, Point, Result
 from lmsi_cli.records import Paired
-from lmsi_cli.stats import paired
+from lmsi_cli.stats.paired_tests import paired
 
 
 class Row:

@@ -14,7 +14,7 @@ import matplotlib as mpl
 from benchmarks.paper.grouping import rows
 from benchmarks.paper.records import GREEDY, Result
 from benchmarks.paper.sections import BINS, ballots_of, combined
-from lmsi_cli.stats import wilson
+from lmsi_cli.stats.intervals import wilson
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -14,7 +14,7 @@ import numpy as np
 from benchmarks.paper.grouping import Row, rows
 from benchmarks.paper.markdown import greedy, interval, p_value, pair, percent, table
 from benchmarks.paper.records import DIRECT, GREEDY, ONE, Result
-from lmsi_cli.stats import wilson
+from lmsi_cli.stats.intervals import wilson
 
 Results = Sequence[Result]
 SHARES = (0.0, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0001)

@@ -23,7 +23,7 @@ from lmsi_cli.engine.paths import to_path
 from lmsi_cli.prompts import Task
 from lmsi_cli.records import Path, Question
 from lmsi_cli.stages.trial import agreement
-from lmsi_cli.stats import wilson
+from lmsi_cli.stats.intervals import wilson
 from lmsi_cli.tasks.loader import gold_answers, load_task
 
 

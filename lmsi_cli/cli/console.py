@@ -27,7 +27,7 @@ from rich.console import Console
 
 from lmsi_cli.atomic import write_atomic
 from lmsi_cli.formats import figures_line, printable
-from lmsi_cli.records import Status
+from lmsi_cli.records import Progress, Status
 from lmsi_cli.run_folder import RunDir
 
 FILE_WIDTH = 200  # characters a line where stdout is no terminal, so that tables are not cut
@@ -66,7 +66,7 @@ def memory() -> int:
     return used
 
 
-class Beacon:
+class Beacon(Progress):
     """Shows a command's progress and, if there is a run folder, writes it to ``status.json``.
 
     Writes only once work has begun, so a command that finds the folder in use does not overwrite

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from lmsi_cli.answers import TRIGGER, Asked, Step, listed
 from lmsi_cli.answers import explain as steps_of
-from lmsi_cli.catalog import at_hand, card_text, cards, find_model
+from lmsi_cli.catalog import at_hand, cards, find_model
 from lmsi_cli.cli.console import out
 from lmsi_cli.cli.options import Command, Group, complete_models
 from lmsi_cli.cli.session import Json, RunFolder, watched
@@ -291,7 +291,7 @@ def show_model(context: typer.Context, name: ModelName, json: Json = False) -> N
     rows = tuple(
         (k.replace("_", " "), f"{v:,}" if isinstance(v, int) else str(v)) for k, v in meta.items()
     )
-    card = [card_text(model.card.name)] if model.card else []
+    card = [cards()[model.card.name].read_text(encoding="utf-8")] if model.card else []
     found = {"card": model.card, "file": str(model.path), "metadata": meta}
     print_result(found, json, *card, Sheet(title=str(model.path), rows=rows))
 

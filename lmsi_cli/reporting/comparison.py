@@ -30,7 +30,7 @@ from lmsi_cli.formats import (
 from lmsi_cli.reporting.digest import Step
 from lmsi_cli.reporting.grading import MARGIN
 from lmsi_cli.reporting.results import ONE, Evaluation, Figure, Pair
-from lmsi_cli.stats import holm, paired
+from lmsi_cli.stats.paired_tests import holm, paired
 
 
 def compared(evaluations: Sequence[Evaluation], seed: int = 0) -> list[Evaluation]:

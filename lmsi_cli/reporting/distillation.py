@@ -17,7 +17,7 @@ from lmsi_cli.formats import points, size, tone, with_interval
 from lmsi_cli.records import Interval, Mode, Paired, Record
 from lmsi_cli.reporting.digest import Section, Sheet
 from lmsi_cli.reporting.pairwise import UNKNOWN, Side, differences
-from lmsi_cli.stats import paired
+from lmsi_cli.stats.paired_tests import paired
 
 OWN_STUDENT = "student on its own votes"
 ASKED: dict[Mode, set[str]] = {  # what the answers of a mode depend on

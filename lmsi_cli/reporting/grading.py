@@ -32,19 +32,18 @@ from lmsi_cli.reporting.results import (
     Trust,
     Variant,
 )
-from lmsi_cli.stats import (
+from lmsi_cli.stats.intervals import (
     auroc,
     curve_ks,
     ece,
-    holm,
     majority_at_k,
     majority_score,
     mean_interval,
-    paired,
     pass_at_k,
     reliability,
     score_interval,
 )
+from lmsi_cli.stats.paired_tests import holm, paired
 
 GREEDY_NAMES: dict[Mode, str] = {
     "direct": "direct",

@@ -24,7 +24,7 @@ from lmsi_cli.reporting.comparison import compared, sentences
 from lmsi_cli.reporting.digest import Section, Sheet, fragment
 from lmsi_cli.reporting.evaluation import accuracy_sheet, cost_sheet, flips_sheet
 from lmsi_cli.reporting.results import Answer, Evaluation, Figure, Labelled, Variant
-from lmsi_cli.stats import score_interval
+from lmsi_cli.stats.intervals import score_interval
 
 SPEED = {*EngineConfig.__struct_fields__, *ServerConfig.__struct_fields__, "modes", "limit", "seed"}
 UNKNOWN, NONE = "not known", "none"

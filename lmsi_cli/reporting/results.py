@@ -31,7 +31,7 @@ import msgspec
 from lmsi_cli.jsonl import read_records, read_struct
 from lmsi_cli.records import Interval, Mode, Paired, Record, StopReason
 from lmsi_cli.run_folder import RESULT, RunDir
-from lmsi_cli.stats import Bin
+from lmsi_cli.stats.intervals import Bin
 
 BASE = "base"
 ONE = "one sampled path"  # the line of sampled paths without a vote

@@ -242,8 +242,8 @@ def _write(teacher: RunDir, student: Student) -> tuple[int, int]:
                 )
             chosen = shuffled(voted, own, config.seed) if student.shuffled else voted
             found, pairs = taught(student.task, config, question[0], own, chosen)
-            train.write(*found)
-            preferred.write(*pairs)
+            train(*found)
+            preferred(*pairs)
             count, questions = count + len(found), questions + bool(found)
         if not count:
             hint = f"`lmsi vote {teacher.typed}` says why"

@@ -215,10 +215,10 @@ class _Sitting:
         exam = self.exam
         there = read_records(self.file, Answer) if self.file.exists() else ()
         have = {(a.mode, a.question_id, a.path): a for a in there}
-        with appender(self.file, Answer) as lines:
+        with appender(self.file, Answer) as write:
             for mode in self.modes:
                 for a in self._missing(mode, have.keys()):
-                    lines.write(a)
+                    write(a)
                     have[a.mode, a.question_id, a.path] = a
         return [
             unread(mode, q.id, path)

@@ -34,7 +34,7 @@ from lmsi_cli.stages import engines
 from lmsi_cli.stages.asking import examined, sample_config, task_of
 from lmsi_cli.stages.evaluate import Exam, evaluate, paths_of, ways
 from lmsi_cli.stages.pipeline import model_of
-from lmsi_cli.stats import smallest_visible
+from lmsi_cli.stats.paired_tests import smallest_visible
 from lmsi_cli.tasks.readers import read_labelled, set_name, split_source, trained_on
 
 

@@ -258,7 +258,7 @@ class Generator:
             return
         self.progress.start("writing questions", asked)
         begun = time.monotonic()
-        with appender(self.run.drafts, Draft) as lines:
+        with appender(self.run.drafts, Draft) as write:
             for done, text in enumerate(engine.generate(fitting, config, self.task.trigger), 1):
                 number = int(text.question_id)
                 draft = Draft(
@@ -270,7 +270,7 @@ class Generator:
                     num_generated_tokens=text.tokens,
                     stop_reason=text.stop_reason,
                 )
-                lines.write(draft)
+                write(draft)
                 self.drafts[number, text.path] = draft
                 self.new += 1
                 self.tokens += text.tokens

@@ -96,12 +96,12 @@ def sample(
     words = {q.id: q.question for q in call.questions}
     call.begin(left_out)
     settling = Settling(run, progress.say)
-    with appender(run.paths, Path) as lines:
+    with appender(run.paths, Path) as write:
         early = watch if watch.stop else None  # a cache for a watch takes twice the memory
         for generated in draw(engine, requests, config, task.trigger, early):
             settling.alone(engine)
             path = to_path(generated, task, words[generated.question_id])
-            lines.write(path)
+            write(path)
             call.count(path)
     refused = engine.refusals()
     tell(refused, progress)
@@ -127,10 +127,10 @@ def sample_in_pool(
         if q.id in open_
     )
     refused, settling = list[Refusal](), Settling(run, progress.say)
-    with appender(run.paths, Path) as lines:
+    with appender(run.paths, Path) as write:
         for result in pool.draw(work, call.left.total()):
             for path in result.paths:
-                lines.write(path)
+                write(path)
                 call.count(path)
             settling.of_worker(result.settled)
             watch.paths += result.cancelled[0]

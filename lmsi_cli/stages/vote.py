@@ -21,8 +21,14 @@ from lmsi_cli.config import NO_STOP, VoteConfig
 from lmsi_cli.contamination import check_apart
 from lmsi_cli.engine.base import path_seed
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.jsonl import encode_line, read_records, read_struct, shuffled_writer, write_struct
-from lmsi_cli.jsonl_index import JsonlIndex
+from lmsi_cli.jsonl import (
+    JsonlIndex,
+    encode_line,
+    read_records,
+    read_struct,
+    shuffled_writer,
+    write_struct,
+)
 from lmsi_cli.prompts import Task, examples, formats_of, preferences
 from lmsi_cli.records import Path, Preference, Progress, Question, Silent, TrainExample, Vote
 from lmsi_cli.run_folder import RunDir, paths_by_question, questions_by_id, refuse_student
@@ -136,8 +142,8 @@ def _write(
             lessons, preferred = taught(task, config, question, group, voted)
             tally.add(selection, pairs=len({p.chosen_path for p in preferred}))
             votes.write(encode_line(voted))
-            train.write(*lessons)
-            pairs.write(*preferred)
+            train(*lessons)
+            pairs(*preferred)
             observer.observe(question, voted, group)
             if tally.sums["questions"] % EVERY == 0:
                 progress.advance(tally.sums["questions"])

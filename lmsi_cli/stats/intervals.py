@@ -45,11 +45,8 @@ class Bin(Record, frozen=True, kw_only=True):
 def wilson(successes: int, n: int) -> Interval:
     """Share of successes with its Wilson score interval (Wilson 1927, JASA 22:209).
 
-    It covers 95% on average over the true shares; near 0 and 1 it may cover less.
-
-    Args:
-        successes: 0 to n.
-        n: Independent yes/no trials; with none, nothing is known: value 0 in [0, 1].
+    It covers 95% on average over the true shares; near 0 and 1 it may cover less. Without any of
+    the ``n`` independent yes/no trials, nothing is known: value 0 in [0, 1].
     """
     if n == 0:
         return Interval(value=0.0, low=0.0, high=1.0, n=0)
@@ -66,13 +63,12 @@ def mean_interval(values: ArrayLike, groups: Groups = None) -> Interval:
     1986, Biometrika 73:13; for evaluations Miller 2024, arXiv:2411.00640). A plain t interval
     would leave [0, 1] and, where every question is right, shrink to a point.
 
-    Args:
-        values: One value in [0, 1] per question. None at all gives value 0 in [0, 1].
-        groups: The cluster of each question; without, each is its own.
+    ``values`` are in [0, 1]; none at all give value 0 in [0, 1]. ``groups`` has the cluster of each
+    question; without, each is its own.
     """
     array = np.asarray(values, dtype=np.float64)
     if len(array) == 0:
-        return Interval(value=0.0, low=0.0, high=1.0, n=0)
+        return wilson(0, 0)
     mean, size = float(array.mean()), _effective_size(*cluster_sums(array, groups))
     return _interval(mean, *_score_bounds(mean, size), len(array))
 
@@ -88,9 +84,7 @@ def score_interval(scores: ArrayLike, groups: Groups = None) -> Interval:
 def reliability(confidence: Sequence[float], right: Sequence[float]) -> tuple[Bin, ...]:
     """Accuracy per tenth of confidence, from low to high; a tenth without a question is left out.
 
-    Args:
-        confidence: One value in [0, 1] per question.
-        right: Its mark in [0, 1], in the same order.
+    Each question has a confidence in [0, 1] and a mark in [0, 1], in the same order.
     """
     x, y = np.asarray(confidence, dtype=np.float64), np.asarray(right, dtype=np.float64)
     # the 1e-9 puts 3/5 into the range that begins at 0.6, despite rounding
@@ -123,14 +117,8 @@ def auroc(scores: Sequence[float], right: Sequence[bool]) -> Interval | None:
     The area under the ROC curve as the Mann-Whitney statistic. The interval is that of DeLong et
     al. 1988 (Biometrics 44:837) on the scale of log odds, with one right and one wrong question
     added, half of each at the lowest and half at the highest score: with few right or few wrong
-    ones any bootstrap is too narrow, and with a perfect order it is a point.
-
-    Args:
-        scores: One number per question, higher meant to be better.
-        right: Whether the question is right, in the same order.
-
-    Returns:
-        ``None`` where all questions are right or all are wrong.
+    ones any bootstrap is too narrow, and with a perfect order it is a point. ``None`` where all
+    questions are right or all are wrong.
     """
     y = np.asarray(right, dtype=bool)
     if y.all() or not y.any():
@@ -211,29 +199,17 @@ def majority_score(values: Sequence[str | None], gold: str) -> float:
     """Score of one question's vote: 1, 0, or the gold answer's part of a tie for first place.
 
     A tie is scored as the mean over the tied answers, which is what drawing one of them would
-    give on average (NVIDIA NeMo-Skills, ``majority@k``).
-
-    Args:
-        values: Canonical answers, one per path; ``None`` (unparsed, truncated) abstains. 0 where
-            all abstain or there are none.
-        gold: The right answer in the same canonical form.
+    give on average (NVIDIA NeMo-Skills, ``majority@k``). ``values`` and ``gold`` are canonical
+    answers; a path with ``None`` (unparsed, truncated) abstains. 0 where all do or there are none.
     """
     ballots = Counter(v for v in values if v is not None)
-    if not ballots:
-        return 0.0
-    most = max(ballots.values())
+    most = max(ballots.values(), default=0)
     winners = [answer for answer, votes in ballots.items() if votes == most]
     return 1.0 / len(winners) if gold in winners else 0.0
 
 
 def majority_at_k(values: Sequence[str | None], gold: str, k: int) -> float:
-    """Mean of ``majority_score`` over all ways to draw k of the paths: the unbiased maj@k.
-
-    Args:
-        values: Canonical answers, one per path; ``None`` abstains.
-        gold: The right answer in the same canonical form.
-        k: Paths drawn, 1 to as many as there are.
-    """
+    """Mean of ``majority_score`` over all ways to draw k of the paths: the unbiased maj@k."""
     n = len(values)
     ballots = Counter(v for v in values if v is not None)
     own = ballots.pop(gold, 0)
@@ -245,13 +221,8 @@ def majority_at_k(values: Sequence[str | None], gold: str, k: int) -> float:
 def pass_at_k(n: int, c: int, k: int) -> float:
     """Chance that k of n paths, drawn without replacement, hold a right one.
 
-    The unbiased estimator ``1 - C(n-c, k) / C(n, k)`` of Chen et al. 2021 (arXiv:2107.03374,
-    equation 1), as a product because the binomials overflow.
-
-    Args:
-        n: Paths sampled, k or more; so there is no value for n = 0.
-        c: Right ones among them, 0 to n.
-        k: Paths drawn, 1 to n.
+    ``c`` of the n paths are right. The unbiased estimator ``1 - C(n-c, k) / C(n, k)`` of Chen et
+    al. 2021 (arXiv:2107.03374, equation 1), as a product because the binomials overflow.
     """
     if n - c < k:
         return 1.0

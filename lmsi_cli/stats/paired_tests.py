@@ -38,9 +38,9 @@ def paired(
     """Compare the same questions before and after; positive is better after.
 
     The interval is the bootstrap over questions (Efron and Tibshirani 1993, chapter 13), with wider
-    tails for few questions (``_tail``). It resamples the changes and two more of typical size, one
-    up and one down (after Bonett and Price 2012, J. Educ. Behav. Stat. 37:479). Without those two
-    it is far too narrow where few questions change, and a point where none does.
+    tails for few questions. It resamples the changes and two more of typical size, one up and one
+    down (after Bonett and Price 2012, J. Educ. Behav. Stat. 37:479). Without those two it is far
+    too narrow where few questions change, and a point where none does.
 
     The p-value is exact McNemar where all values are 0 or 1, else a sign-flip permutation test of
     the differences (Fisher 1935): exact where they are multiples of one part in up to 64, otherwise
@@ -50,14 +50,9 @@ def paired(
     section 3.8) and whole clusters change sign: a cluster's questions may go up or down together,
     and count as one.
 
-    Args:
-        before: One value in [0, 1] per question.
-        after: The values of the same questions, in the same order.
-        seed: Seed of the resamples; swapping before and after flips the result exactly.
-        groups: The cluster of each question; without, each is its own.
-
-    Returns:
-        With no questions: difference 0 in [-1, 1], p 1, smallest visible difference 1.
+    Values are in [0, 1]. ``seed`` is that of the resamples; swapping before and after flips the
+    result exactly. ``groups`` has the cluster of each question; without, each is its own. With no
+    questions: difference 0 in [-1, 1], p 1, smallest visible difference 1.
     """
     changes = np.asarray(after, dtype=np.float64) - np.asarray(before, dtype=np.float64)
     sums, sizes = cluster_sums(changes, groups)
@@ -79,19 +74,11 @@ def holm(p_values: Sequence[float]) -> list[float]:
     """Adjust p-values of several tests, so that the chance of any false finding keeps its level.
 
     Step-down Bonferroni (Holm 1979, Scand. J. Stat. 6:65); needs no independence. Written out,
-    since scipy's ``false_discovery_control`` controls another rate.
-
-    Args:
-        p_values: Each in [0, 1].
-
-    Returns:
-        The adjusted values in the given order, to be compared with the same 5%.
+    since scipy's ``false_discovery_control`` controls another rate. The adjusted values are in the
+    given order, to be compared with the same 5%.
     """
-    adjusted, highest, n = [0.0] * len(p_values), 0.0, len(p_values)
-    for rank, i in enumerate(sorted(range(n), key=p_values.__getitem__)):
-        highest = max(highest, min(1.0, (n - rank) * p_values[i]))
-        adjusted[i] = highest
-    return adjusted
+    steps = [(q, (len(p_values) - rank) * q) for rank, q in enumerate(sorted(p_values))]
+    return [min(1.0, max(step for q, step in steps if q <= p)) for p in p_values]
 
 
 def _bootstrap(sums: Floats, sizes: Floats, rng: np.random.Generator) -> tuple[float, float]:
@@ -99,6 +86,8 @@ def _bootstrap(sums: Floats, sizes: Floats, rng: np.random.Generator) -> tuple[f
 
     Clusters of equal sum and size are interchangeable, so only the count of each kind is drawn.
     """
+    from scipy.special import ndtr, stdtrit
+
     if len(sums) == 0:
         return -1.0, 1.0
     moved, size = (sums / sizes)[np.abs(sums) > TINY], float(sizes.mean())
@@ -108,23 +97,14 @@ def _bootstrap(sums: Floats, sizes: Floats, rng: np.random.Generator) -> tuple[f
     typical = size * (float(np.sqrt((moved**2).mean())) if len(moved) else 1.0)
     pairs = np.array([np.append(sums, [typical, -typical]), np.append(sizes, [size, size])])
     kinds, counts = np.unique(pairs.round(12), axis=1, return_counts=True)
-    n = int(counts.sum())
+    n, mean = int(counts.sum()), float(sums.sum() / sizes.sum())
     drawn = rng.multinomial(n, counts / n, size=RESAMPLES)
-    cut, mean = 100 * _tail(n), float(sums.sum() / sizes.sum())
+    # What is cut off at each end is 2.5% for many items. For few it is less, since a resample's
+    # spread is divided by n, not by n - 1, and since Student's quantile is beyond the normal one
+    # (Hesterberg 2015, Am. Stat. 69:371, section 5.3).
+    cut = 100 * float(ndtr(-math.sqrt(n / (n - 1)) * stdtrit(n - 1, 0.975)))
     low, high = np.percentile((drawn @ kinds[0]) / (drawn @ kinds[1]), [cut, 100 - cut])
     return min(float(low), mean), max(float(high), mean)
-
-
-def _tail(n: int) -> float:
-    """Part of a bootstrap to cut off at each end for 95% over n items.
-
-    It is 2.5% for many items. For few it is less, since a resample's spread is divided by n, not by
-    n - 1, and since Student's quantile is beyond the normal one (Hesterberg 2015, Am. Stat. 69:371,
-    section 5.3).
-    """
-    from scipy.special import ndtr, stdtrit
-
-    return float(ndtr(-math.sqrt(n / (n - 1)) * stdtrit(n - 1, 0.975)))
 
 
 def _sign_flip(changes: Floats, rng: np.random.Generator) -> float:
@@ -190,15 +170,9 @@ def smallest_visible(n: int, moved_share: float = MOVED_SHARE) -> float:
     The power is exact, summed over how many questions change and how many of them for the better
     (the approximation of Connor 1987, Biometrics 43:207, promises too much for few questions). A
     difference needs changes: if it is larger than ``moved_share``, that many questions are taken to
-    change, all one way.
-
-    Args:
-        n: Questions.
-        moved_share: Share of them whose answer changes between right and wrong, either way. The
-            fewer change, the smaller the difference that shows.
-
-    Returns:
-        In (0, 1]; 1 below six questions: no test can tell.
+    change, all one way. ``moved_share`` of the questions change between right and wrong, either
+    way; the fewer do, the smaller the difference that shows. 1 below six questions: no test can
+    tell.
     """
     if mcnemar_power(n, 1.0, 1.0) < POWER:
         return 1.0
@@ -213,12 +187,10 @@ def smallest_visible(n: int, moved_share: float = MOVED_SHARE) -> float:
 
 
 def mcnemar_power(n: int, moved_share: float, difference: float) -> float:
-    """Chance that exact McNemar at 5% is significant, in either direction.
+    """Chance that exact McNemar at 5% is significant, in either direction, over n questions.
 
-    Args:
-        n: Questions.
-        moved_share: Chance that a question changes, in (0, 1].
-        difference: Chance of a gain minus that of a loss; no larger than ``moved_share``.
+    ``moved_share`` is the chance that a question changes, above 0; ``difference`` that of a gain
+    minus that of a loss, no larger than ``moved_share``.
     """
     from scipy.stats import binom
 

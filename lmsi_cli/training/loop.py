@@ -153,10 +153,10 @@ class _Run:
         self.progress.start("training", total)
         if self.done:
             self.progress.say(f"going on after step {self.done} of {total}")
-        with appender(self.out / LOG, LogLine) as log:
+        with appender(self.out / LOG, LogLine) as write:
             self._validate()
             while not self.stopped and self.done < total and (line := self._step()):
-                log.write(line)
+                write(line)
                 self.log.append(line)
                 self.done, self.whole = self.done + 1, True
                 self.heap.after_step()
@@ -218,8 +218,8 @@ class _Run:
             if self.done and reading is validation.best(self.readings, config, unseen):
                 self.best = {name: p.detach().clone() for name, p in self.parameters.items()}
                 self.save()
-            with appender(self.out / validation.LOG, Reading) as log:
-                log.write(reading)
+            with appender(self.out / validation.LOG, Reading) as write:
+                write(reading)
         self.stopped = validation.judge(self.readings, config, unseen)
 
     def save(self) -> None:

@@ -21,6 +21,7 @@ from lmsi_cli.records import Interval, Path, Question, Record, Vote
 from lmsi_cli.verdict.signals import Marked, ProbeFigures, Seen, label_free, labelled, look, mark
 
 Word = Literal["train", "train with care", "do not train"]
+Said = tuple[Word | None, str]  # a reason, as a Reason holds it
 TRAIN: Word = "train"
 CARE: Word = "train with care"
 STOP: Word = "do not train"
@@ -42,8 +43,6 @@ SMALLEST_GAP = 0.02  # kept paths over all paths; no evaluation would show less
 MOSTLY_WRONG = 0.50  # of the labels; half of them wrong degrades training (arXiv 2604.18574)
 
 MOST = 2048  # questions looked at; the interval of a share is then 4 points wide
-
-NO_STEPS = "too few equations to check, so whether the majority is right cannot be told"
 
 
 class Evidence(Record, frozen=True, kw_only=True):
@@ -81,11 +80,8 @@ class Observer:
     """Collects what the verdict needs.
 
     Memory does not grow with the run: of more than ``MOST`` questions it looks at an even sample,
-    the same in whatever order they come; questions of the probe are always marked.
-
-    Args:
-        gold: Canonical right answers of the probe by question id; without a probe, none.
-        chance: Share of right answers by guessing; ``None`` where guessing is hopeless.
+    the same in whatever order they come; questions of the probe are always marked. ``gold`` has
+    their canonical right answers by id; ``chance`` is as in a task.
     """
 
     def __init__(self, gold: Mapping[str, str], chance: float | None) -> None:
@@ -112,17 +108,16 @@ class Observer:
         """Reach the verdict; at least one question must have been observed."""
         seen = sorted(self._seen, key=lambda s: s.question_id)  # resamples depend on the order
         marked = [m for _, m in sorted(self._marked.items())]
-        return judge(
-            Evidence(
-                questions=self.questions,
-                looked_at=len(seen),
-                kept=self.kept,
-                stopped=self.stopped,
-                signals=label_free(seen, self.chance),
-                probe=labelled(marked) if marked else None,
-                chance=self.chance,
-            )
+        evidence = Evidence(
+            questions=self.questions,
+            looked_at=len(seen),
+            kept=self.kept,
+            stopped=self.stopped,
+            signals=label_free(seen, self.chance),
+            probe=labelled(marked) if marked else None,
+            chance=self.chance,
         )
+        return judge(evidence)
 
     def _wanted(self, question_id: str) -> bool:
         """Sample by a hash: every n-th in order could meet a single kind where kinds alternate."""
@@ -131,118 +126,113 @@ class Observer:
 
 def judge(evidence: Evidence) -> Verdict:
     """Reach a verdict; the strictest reasons come first, remarks last."""
-    reasons = sorted(
-        _reasons(evidence),
-        key=lambda r: STRICTER.index(r.says) if r.says else -1,
-        reverse=True,
+    found = sorted(
+        _reasons(evidence), key=lambda r: STRICTER.index(r[0]) if r[0] else -1, reverse=True
     )
-    return Verdict(verdict=reasons[0].says or CARE, reasons=tuple(reasons), evidence=evidence)
+    reasons = tuple(Reason(says=says, text=text) for says, text in found)
+    return Verdict(verdict=reasons[0].says or CARE, reasons=reasons, evidence=evidence)
 
 
-def _reasons(e: Evidence) -> Iterator[Reason]:
+def _reasons(e: Evidence) -> Iterator[Said]:
     if not e.kept:
-        yield Reason(says=STOP, text=f"no path of {_questions(e.questions)} is kept")
+        yield STOP, f"no path of {_questions(e.questions)} is kept"
         return
     if e.probe is not None and e.probe.questions >= FEWEST_PAIRS:
         yield from _labels(e.probe, e.chance)
         # Beside labels, label-free signals that would stop training only warn.
-        yield from (Reason(says=CARE, text=r.text) for r in _agreement(e) if r.says == STOP)
+        yield from ((CARE, text) for says, text in _agreement(e) if says == STOP)
         yield from _cut_off(e)
         return
     if e.probe is not None:
         few = f"the probe has {_questions(e.probe.questions)}, too few to tell anything"
-        yield Reason(says=CARE, text=f"{few}: {FEWEST_PAIRS} are needed, 30 are a start")
-    yield from (*_agreement(e), *_cut_off(e), *_steps(e), *_left_out(e))
+        yield CARE, f"{few}: {FEWEST_PAIRS} are needed, 30 are a start"
+    yield from (*_agreement(e), *_cut_off(e), *_steps(e))
     if e.probe is None:
-        yield Reason(says=None, text="no labels: a majority that is always wrong agrees, too")
+        yield None, "no labels: a majority that is always wrong agrees, too"
 
 
 def _questions(n: int) -> str:
     return f"{n} question{'s' * (n != 1)}"
 
 
-def _labels(probe: ProbeFigures, chance: float | None) -> Iterator[Reason]:
+def _labels(probe: ProbeFigures, chance: float | None) -> Iterator[Said]:
     """What the right answers say about the kept paths, or if these are too few, about all votes."""
-    enough = probe.kept_questions >= FEWEST_PAIRS
-    gap, right = (probe.gap, probe.kept) if enough else (probe.vote_gap, probe.vote)
-    what = "kept paths" if enough else "the votes"
-    finding = f"{what} are right {whole_points(gap)} points more often than all paths"
-    finding += f" of {gap.n} questions"
+    what, gap, right = "kept paths", probe.gap, probe.kept
+    if probe.kept_questions < FEWEST_PAIRS:
+        what, gap, right = "the votes", probe.vote_gap, probe.vote
+    more = f"{whole_points(gap)} points more often than all paths of {gap.n} questions"
+    finding = f"{what} are right {more}"
     if probe.one_path.value >= SOLVED:
-        yield Reason(says=STOP, text=f"a path is right on {share(probe.one_path)}: little to gain")
+        yield STOP, f"a path is right on {share(probe.one_path)}: little to gain"
     if chance and probe.vote.low <= chance:
-        guess = f"guessing gives {100 * chance:.0f}%"
-        yield Reason(says=STOP, text=f"the vote is right on {share(probe.vote)}; {guess}")
+        yield STOP, f"the vote is right on {share(probe.vote)}; guessing gives {100 * chance:.0f}%"
     if gap.value < SMALLEST_GAP:
-        yield Reason(says=STOP, text=f"{finding}: nothing can be learnt from them")
+        yield STOP, f"{finding}: nothing can be learnt from them"
     elif gap.low <= 0:
         hopeless = probe.vote.high < MOSTLY_WRONG
-        yield Reason(says=STOP if hopeless else CARE, text=f"{finding}: that may be chance")
+        yield STOP if hopeless else CARE, f"{finding}: that may be chance"
     elif right.value < MOSTLY_WRONG:
-        yield Reason(says=CARE, text=f"{what} are right on {share(right)}: most labels are wrong")
+        yield CARE, f"{what} are right on {share(right)}: most labels are wrong"
     else:
-        yield Reason(says=TRAIN, text=finding)
+        yield TRAIN, finding
 
 
-def _agreement(e: Evidence) -> Iterator[Reason]:
+def _agreement(e: Evidence) -> Iterator[Said]:
     """Guessing, collapse, and agreement that leaves nothing to learn."""
     if e.stopped:
         were = f"{_questions(e.stopped)} {'was' if e.stopped == 1 else 'were'} stopped early"
-        text = f"{were}, so no shares of agreement are used"
-        yield Reason(says=CARE, text=f"{text}: guessing and agreement by all paths cannot be told")
+        so = (
+            "so no shares of agreement are used: guessing and agreement by all paths cannot be told"
+        )
+        yield CARE, f"{were}, {so}"
     above, common = e.signals.get("above chance"), e.signals.get("commonest")
     whole = e.signals.get("share of all")
     if common is None or common.n < FEWEST:
         n = common.n if common else 0
         have = f"{_questions(n)} {'has' if n == 1 else 'have'} a winner"
-        yield Reason(says=CARE, text=f"{have}, too few to tell anything")
+        yield CARE, f"{have}, too few to tell anything"
         return
     if above is not None and above.low <= 0:
         text = "the paths agree no more than answers drawn at random from this run would"
-        yield Reason(says=STOP, text=f"{text}: {whole_points(above)} points above that")
+        yield STOP, f"{text}: {whole_points(above)} points above that"
     if common.low > (COLLAPSED_CHOICE if e.chance else COLLAPSED):
         text = f"one answer wins {share(common)} of the questions"
-        yield Reason(says=STOP, text=f"{text}: the model says the same whatever it is asked")
+        yield STOP, f"{text}: the model says the same whatever it is asked"
     if whole is not None and whole.value >= SOLVED:
         text = f"{share(whole)} of the paths agree already"
-        yield Reason(says=STOP, text=f"{text}: right or wrong, their vote has little to add")
+        yield STOP, f"{text}: right or wrong, their vote has little to add"
 
 
-def _cut_off(e: Evidence) -> Iterator[Reason]:
+def _cut_off(e: Evidence) -> Iterator[Said]:
     cut = e.signals["truncated"]
     if cut.value > CUT_OFF:
-        text = f"{share(cut)} of the paths were cut off: sample again with more --max-tokens"
-        yield Reason(says=CARE, text=text)
+        yield CARE, f"{share(cut)} of the paths were cut off: sample again with more --max-tokens"
 
 
-def _steps(e: Evidence) -> Iterator[Reason]:
-    """The label-free signal that separates: do winners state true equations, and losers not?"""
+def _steps(e: Evidence) -> Iterator[Said]:
+    """The label-free signals that separate: are winners' equations true and whole, losers' not?"""
     lift, winners = e.signals.get("steps lift"), e.signals.get("winners' steps")
     if lift is None or winners is None or lift.n < FEWEST_PAIRS:
         more = "--probe FILE with right answers" if e.probe is None else "a larger probe"
-        yield Reason(says=CARE, text=f"{NO_STEPS}; {more} would tell")
-        return
-    finding = (
-        f"equations hold in {share(winners)} of the paths that agree with the majority, "
-        f"{whole_points(lift)} points more than in the others"
-    )
-    if lift.low >= LIFT:
-        yield Reason(says=TRAIN, text=finding)
-    elif lift.high < LIFT and winners.high < FALSE_STEPS:
-        text = "most of what the majority states is false, so it has nothing right to teach"
-        yield Reason(says=STOP, text=f"{finding}: {text}")
-    elif lift.high < LIFT:
-        text = "winning does not go with being true, as where the majority is wrong"
-        if lift.low > 0:  # a model whose equations hold almost always has little room for more
-            text = f'a good sign, but "{TRAIN}" needs {100 * LIFT:.0f} points for sure'
-        yield Reason(says=CARE, text=f"{finding}: {text}")
+        text = "too few equations to check, so whether the majority is right cannot be told"
+        yield CARE, f"{text}; {more} would tell"
     else:
-        yield Reason(says=CARE, text=f"{finding}: too little, or on too few questions, to rely on")
-
-
-def _left_out(e: Evidence) -> Iterator[Reason]:
-    """Warn if the majority's equations leave out many of a question's numbers."""
+        holds = f"equations hold in {share(winners)} of the paths that agree with the majority"
+        finding = f"{holds}, {whole_points(lift)} points more than in the others"
+        if lift.low >= LIFT:
+            yield TRAIN, finding
+        elif lift.high >= LIFT:
+            yield CARE, f"{finding}: too little, or on too few questions, to rely on"
+        elif winners.high < FALSE_STEPS:
+            text = "most of what the majority states is false, so it has nothing right to teach"
+            yield STOP, f"{finding}: {text}"
+        elif lift.low > 0:  # a model whose equations hold almost always has little room for more
+            text = f'a good sign, but "{TRAIN}" needs {100 * LIFT:.0f} points for sure'
+            yield CARE, f"{finding}: {text}"
+        else:
+            text = "winning does not go with being true, as where the majority is wrong"
+            yield CARE, f"{finding}: {text}"
     used = e.signals.get("numbers used")
     if used is not None and used.value < USED:
         text = f"the majority's equations use {share(used)} of the numbers in a question"
-        yield Reason(says=CARE, text=f"{text}: whatever all paths leave out, they agree on")
+        yield CARE, f"{text}: whatever all paths leave out, they agree on"

@@ -11,7 +11,7 @@ equations would make all winners true by rule, and so hide whether winning goes 
     -> {"share of all": Interval(value=0.43, low=0.40, high=0.46, n=280), "steps lift": ..., ...}
 
 Questions are the unit of every interval, since paths of one question are alike. A signal is left
-out where it is undefined (no equations), and ``SHARES`` if ``--stop`` ended a question early.
+out where it is undefined (no equations), and those of shares if ``--stop`` ended a question early.
 
 A probe, questions of the run with right answers, is marked question by question. Gold answers go no
 further than this: no training example is made from them.
@@ -31,11 +31,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmsi_cli.records import Interval, Path, Record, Vote
-from lmsi_cli.stats import majority_score, mean_interval, paired, wilson
-from lmsi_cli.voting.ballots import holds, is_complete, steps_of
+from lmsi_cli.stats.intervals import majority_score, mean_interval, wilson
+from lmsi_cli.stats.paired_tests import paired
+from lmsi_cli.voting.ballots import agrees, holds, is_complete, steps_of
 from lmsi_cli.voting.ballots import vote as plain_vote
 
-Signals = dict[str, Interval]
 GUESSES = 400  # simulated questions per number of ballots, for the agreement by chance alone
 
 # What each signal is, in words, in the order of the table.
@@ -48,7 +48,6 @@ WORDS = {
     "steps lift": "winners' steps minus losers' steps, by question",
     "numbers used": "numbers of the question that the winner's equations use",
 }
-SHARES = ("share of all", "above chance")
 
 _NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)?")
 _THOUSANDS = re.compile(r"(?<=[0-9]),(?=[0-9]{3}(?![0-9]))")
@@ -76,19 +75,16 @@ class Seen(NamedTuple):
 
 
 def look(question: str, vote: Vote, paths: Sequence[Path]) -> Seen:
-    """Reduce a question to what the signals need.
+    """Reduce a question, given its text and all of its paths, to what the signals need.
 
-    Args:
-        question: Its text.
-        vote: The run's vote over exactly these paths; only its id and ``stopped`` are used.
-        paths: All paths of the question, at least one.
+    Of the run's ``vote`` over these paths, only the id and ``stopped`` are used.
     """
     plain = plain_vote(vote.question_id, paths)
     complete = [p for p in paths if is_complete(p)]
     winner = plain.predicted_answer
-    winners = [p for p in complete if winner is not None and p.predicted_answer == winner]
-    losers = [p for p in complete if winner is not None and p.predicted_answer != winner]
-    routes = [" ".join(map(str, steps)) for p in winners if (steps := steps_of(p))]
+    winners = [p for p in complete if agrees(p, winner)]
+    losers = [p for p in complete if winner is not None and not agrees(p, winner)]
+    routes = [" ".join(map(str, steps)) for p in winners if (steps := steps_of(p.text))]
     return Seen(
         question_id=vote.question_id,
         plain_answer=winner,
@@ -125,23 +121,22 @@ def _mean(values: Iterable[float | None]) -> float | None:
     return sum(found) / len(found) if found else None
 
 
-def label_free(seen: Sequence[Seen], chance: float | None) -> Signals:
-    """Compute every label-free signal that these questions allow.
+def label_free(seen: Sequence[Seen], chance: float | None) -> dict[str, Interval]:
+    """Compute every label-free signal that these questions allow, in the order of ``WORDS``.
 
-    Args:
-        seen: The questions, at least one.
-        chance: Share of right answers by guessing; ``None`` where guessing is hopeless.
-
-    Returns:
-        Signals by name, in the order of ``WORDS``. None of ``SHARES`` if a question was stopped
-        early: its own share is high because sampling went on until it was, and the others' shares
-        are low because the decided questions are gone.
+    No "share of all" or "above chance" if a question was stopped early: its own share is high
+    because sampling went on until it was, and the others' shares are low because the decided
+    questions are gone.
+    ``chance`` is the share of right answers by guessing; ``None`` where guessing is hopeless.
     """
+    won = Counter(s.plain_answer for s in seen if s.plain_answer is not None)
+    steps = [(s.losers_true, s.winners_true) for s in seen]
+    both = [(low, high) for low, high in steps if low is not None and high is not None]
     found = {
         "truncated": _interval([s.truncated for s in seen]),
-        "commonest": _commonest(seen),
+        "commonest": wilson(max(won.values()), won.total()) if won else None,
         "winners' steps": _interval([s.winners_true for s in seen]),
-        "steps lift": _lift(seen),
+        "steps lift": difference([x for x, _ in both], [y for _, y in both]) if both else None,
         "numbers used": _interval([s.numbers_used for s in seen]),
     }
     if not any(s.stopped for s in seen):
@@ -153,19 +148,6 @@ def label_free(seen: Sequence[Seen], chance: float | None) -> Signals:
 def _interval(values: Sequence[float | None]) -> Interval | None:
     known = [v for v in values if v is not None]
     return mean_interval(known) if known else None
-
-
-def _commonest(seen: Sequence[Seen]) -> Interval | None:
-    """Share of questions that the commonest winner wins; a collapsed model has one answer."""
-    counts = Counter(s.plain_answer for s in seen if s.plain_answer is not None)
-    return wilson(max(counts.values()), counts.total()) if counts else None
-
-
-def _lift(seen: Sequence[Seen]) -> Interval | None:
-    """The winners' true steps minus the losers' in the same question."""
-    both = [(s.losers_true, s.winners_true) for s in seen]
-    pairs = [(low, high) for low, high in both if low is not None and high is not None]
-    return difference([p[0] for p in pairs], [p[1] for p in pairs]) if pairs else None
 
 
 def difference(before: Sequence[float], after: Sequence[float]) -> Interval:
@@ -215,7 +197,6 @@ class Marked(NamedTuple):
     right: float
     kept_right: float | None
     vote_right: float
-    any_right: bool
 
 
 class ProbeFigures(Record, frozen=True, kw_only=True):
@@ -245,7 +226,6 @@ def mark(vote: Vote, paths: Sequence[Path], gold: str) -> Marked:
         right=sum(right.values()) / len(right),
         kept_right=sum(kept) / len(kept) if kept else None,
         vote_right=majority_score(list(Counter(vote.ballots).elements()), gold),
-        any_right=any(right.values()),
     )
 
 
@@ -260,5 +240,5 @@ def labelled(marked: Sequence[Marked]) -> ProbeFigures:
         gap=difference([a for a, _ in kept], [k for _, k in kept]),
         vote=mean_interval([m.vote_right for m in marked]),
         vote_gap=difference([m.right for m in marked], [m.vote_right for m in marked]),
-        any_path=wilson(sum(m.any_right for m in marked), len(marked)),
+        any_path=wilson(sum(m.right > 0 for m in marked), len(marked)),
     )

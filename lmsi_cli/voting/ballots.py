@@ -43,18 +43,14 @@ def solution(text: str) -> str:
 
 
 @lru_cache(maxsize=1024)  # each path of a question is looked up several times in a row
-def _steps(text: str) -> tuple[Equation, ...]:
+def steps_of(text: str) -> tuple[Equation, ...]:
+    """The equations that a path's text states, in order."""
     return read_equations(solution(text)) if "=" in text else ()
-
-
-def steps_of(path: Path) -> tuple[Equation, ...]:
-    """The equations that a path states, in order."""
-    return _steps(path.text)
 
 
 def holds(path: Path) -> bool | None:
     """Say whether every equation that a path states is true; ``None`` if it states none."""
-    steps = steps_of(path)
+    steps = steps_of(path.text)
     return all([e.holds for e in steps]) if steps else None
 
 
@@ -81,23 +77,23 @@ class BallotWatch:
 
     def tell(self, path: Path) -> None:
         """Count a finished path by the default vote settings; the run's own come only later."""
-        if self.stop is not None:
-            cast = ballot(path, VoteConfig().check_equations)
-            self._decision(path.question_id, self.stop).tell(path.path, cast)
+        if decision := self._decision(path.question_id):
+            decision.tell(path.path, ballot(path, VoteConfig().check_equations))
 
-    def _decision(self, question_id: str, stop: Stop) -> Decision:
-        if question_id not in self.decisions:
-            self.decisions[question_id] = Decision(stop)
-        return self.decisions[question_id]
+    def _decision(self, question_id: str) -> Decision | None:
+        if self.stop is not None and question_id not in self.decisions:
+            self.decisions[question_id] = Decision(self.stop)
+        return self.decisions.get(question_id)
 
     def needed(self, question_id: str) -> int:
         """How many paths a question needs at least; without ``stop``, no end of them."""
-        return sys.maxsize if self.stop is None else self._decision(question_id, self.stop).needed
+        decision = self._decision(question_id)
+        return decision.needed if decision else sys.maxsize
 
     def decided(self, question_id: str) -> bool:
         """Say whether a question needs no more paths."""
-        decision = self.decisions.get(question_id)
-        return decision is not None and decision.after is not None
+        found = self.decisions.get(question_id)
+        return found is not None and found.after is not None
 
     def cancelled(self, question_id: str, path: int, tokens: int) -> None:
         """Count a cancelled path and its tokens."""
@@ -119,14 +115,17 @@ def vote(question_id: str, paths: Sequence[Path], check_equations: bool = False)
     ``majority_votes`` is the count that the tied answers share. A truncated path counts as
     ``truncated`` whether or not an answer could be read, never as ``no_answer``.
     """
-    complete = [p for p in paths if is_complete(p)]
-    voters = [p for p in complete if not (check_equations and is_refuted(p))]
-    ballots = Counter(str(p.predicted_answer) for p in voters)
-    ranked = sorted(ballots, key=lambda answer: (-ballots[answer], answer))
-    first, second = [*(ballots[answer] for answer in ranked[:2]), 0, 0][:2]
+    voters = [p for p in paths if ballot(p, check_equations) is not None]
+    said = Counter(str(p.predicted_answer) for p in voters)
+    ballots = dict(sorted(said.items(), key=lambda item: (-item[1], item[0])))
+    first, second = [*ballots.values(), 0, 0][:2]
     tie = 0 < first == second
-    winner = ranked[0] if ranked and not tie else None
-    total, truncated = len(voters), sum(p.stop_reason == "length" for p in paths)
+    winner = None if tie else next(iter(ballots), None)
+    total, complete = len(voters), sum(map(is_complete, paths))
+    truncated = sum(p.stop_reason == "length" for p in paths)
+    entropy = 0.0  # exactly, whatever rounding makes of one answer
+    if len(ballots) > 1:
+        entropy = math.log(total) - math.fsum(n * math.log(n) for n in said.values()) / total
     return Vote(
         question_id=question_id,
         predicted_answer=winner,
@@ -134,26 +133,18 @@ def vote(question_id: str, paths: Sequence[Path], check_equations: bool = False)
         runner_up_votes=second,
         total_votes=total,
         num_paths=len(paths),
-        no_answer=len(paths) - len(complete) - truncated,
-        refuted=len(complete) - total,
+        no_answer=len(paths) - complete - truncated,
+        refuted=complete - total,
         truncated=truncated,
         tie=tie,
         share=first / total if total else 0.0,
         share_of_all=first / len(paths) if paths else 0.0,
         margin=(first - second) / total if total else 0.0,
-        ballots={answer: ballots[answer] for answer in ranked},
-        entropy=_entropy([ballots[answer] for answer in ranked]),
+        ballots=ballots,
+        entropy=entropy,
         posterior=lead_probability(first, second),
         kept=tuple(sorted(p.path for p in voters if agrees(p, winner))),
     )
-
-
-def _entropy(counts: Sequence[int]) -> float:
-    """Entropy of a question's ballots in nats, from the count of each answer; 0 without any."""
-    total = sum(counts)
-    if len(counts) < 2:  # exactly 0, whatever rounding makes of it
-        return 0.0
-    return math.log(total) - math.fsum(n * math.log(n) for n in counts) / total
 
 
 def agrees(path: Path, winner: str | None) -> bool:

@@ -21,7 +21,7 @@ at least ``pair_share``; in the paper, where every path has a ballot, that is V 
     weight    (V(chosen) - V(rejected)) / k, above 0
 
     choose(vote, paths, VoteConfig())   # answers 42 (5 of 8 paths), 40 (2), 7 (1)
-    -> [Pair(chosen=<path 0>, rejected=<path 6>, weight=0.5)]
+    -> [(<path 0>, <path 6>, 0.5)]
 """
 
 from __future__ import annotations
@@ -70,15 +70,10 @@ class Selection(NamedTuple):
 
 
 def select(vote: Vote, paths: Sequence[Path], config: VoteConfig) -> Selection:
-    """Narrow the paths of one question to those worth training on.
+    """Narrow the paths of one question, in any order, to those worth training on.
 
-    Args:
-        vote: The vote over exactly these paths.
-        paths: All paths of the question, in any order.
-        config: The limits. Those of ``--preset paper`` keep every path of the majority.
-
-    Returns:
-        The vote with its new ``kept``, and what each filter removed.
+    ``vote`` is the vote over exactly these paths. The limits of ``--preset paper`` keep every path
+    of the majority.
     """
     left = sorted(paths, key=lambda p: p.path)
     removed: dict[str, int] = {}
@@ -93,14 +88,8 @@ def shuffled(vote: Vote, paths: Sequence[Path], seed: int) -> Vote:
     """The vote of a control: as many paths are kept, drawn at random whatever they answer.
 
     If training on them helps, the gain comes from the model's own form, not from the majority.
-
-    Args:
-        vote: A vote that ``select`` has narrowed, with a winner.
-        paths: All paths of the question, in any order.
-        seed: Decides, with the question's id, which paths are kept.
-
-    Returns:
-        The vote with ``kept`` drawn from all complete paths, and the answer of the first one drawn.
+    ``select`` has narrowed ``vote``, which has a winner; its new winner is the answer of the first
+    path drawn. ``seed`` decides, with the question's id, which complete paths are kept.
     """
     complete = sorted((p for p in paths if is_complete(p)), key=lambda p: p.path)
     kept = random.Random(f"{seed} {vote.question_id}").sample(complete, len(vote.kept))
@@ -109,49 +98,27 @@ def shuffled(vote: Vote, paths: Sequence[Path], seed: int) -> Vote:
     return msgspec.structs.replace(vote, kept=numbers, predicted_answer=answer)
 
 
-class Pair(NamedTuple):
-    """Two paths of a question, the better one first, and how much the pair counts, 0 to 1."""
+def choose(vote: Vote, paths: Sequence[Path], config: VoteConfig) -> list[tuple[Path, Path, float]]:
+    """Pair one question's paths: the better one, the worse one, and how much the pair counts.
 
-    chosen: Path
-    rejected: Path
-    weight: float
-
-
-def choose(vote: Vote, paths: Sequence[Path], config: VoteConfig) -> list[Pair]:
-    """Pair one question's paths; each path is in one pair at most.
-
-    Args:
-        vote: The vote over exactly these paths, with what the filters kept.
-        paths: All paths of the question, in any order.
-        config: The most pairs to make, and the least share.
-
-    Returns:
-        The pairs; none without a winner, below the share, or where no path gives another answer.
+    ``vote`` is the vote over exactly these paths, with what the filters kept. Each path is in one
+    pair at most; there is none without a winner, below the share, or where no path gives another
+    answer.
     """
     if vote.predicted_answer is None or vote.share < config.pair_share:
         return []
-    ordered = sorted(paths, key=lambda p: p.path)
-    chosen = [p for p in ordered if p.path in vote.kept and agrees(p, vote.predicted_answer)]
-    pairs = zip(chosen, _rejected(vote, ordered), strict=False)
-    return [Pair(good, bad, _weight(vote, bad)) for good, bad in pairs][: config.pairs]
-
-
-def _rejected(vote: Vote, ordered: Sequence[Path]) -> list[Path]:
-    """Paths of other answers, the least supported first."""
-    complete = [p for p in ordered if is_complete(p)]
+    complete = sorted(filter(is_complete, paths), key=lambda p: p.path)
     said = Counter(p.predicted_answer for p in complete)
+    ballots = {answer: vote.ballots.get(str(answer), 0) for answer in said}
+    agreed = [p for p in complete if agrees(p, vote.predicted_answer)]
     others = [p for p in complete if not agrees(p, vote.predicted_answer)]
-    # the kept paths of a control have several answers
-    others = [p for p in others if p.path not in vote.kept]
-    return sorted(others, key=lambda p: (_ballots(vote, p), said[p.predicted_answer]))
-
-
-def _ballots(vote: Vote, path: Path) -> int:
-    return vote.ballots.get(str(path.predicted_answer), 0)
-
-
-def _weight(vote: Vote, rejected: Path) -> float:
-    return (vote.majority_votes - _ballots(vote, rejected)) / vote.num_paths
+    others = [p for p in others if p.path not in vote.kept]  # a control keeps several answers
+    others.sort(key=lambda p: (ballots[p.predicted_answer], said[p.predicted_answer]))
+    pairs = zip((p for p in agreed if p.path in vote.kept), others, strict=False)
+    return [
+        (good, bad, (vote.majority_votes - ballots[bad.predicted_answer]) / vote.num_paths)
+        for good, bad in pairs
+    ][: config.pairs]
 
 
 BINS = 10  # of the agreement histogram; the last one includes a share of exactly 1

@@ -13,13 +13,12 @@ from lmsi_cli.generation import (
     LIKENESS,
     REQUEST,
     Draft,
-    Dropped,
     Known,
+    Rules,
     Sieve,
     draft_prompt,
     question_id,
     read_draft,
-    rules_of,
     runs,
 )
 from lmsi_cli.prompts import Chat, Task
@@ -31,7 +30,7 @@ SEEDS = [
     Question(id="s2", question="Anna bakes 5 trays of 12 rolls each. How many rolls are there?"),
 ]
 TEXTS = [q.question for q in SEEDS]
-RULES = rules_of(TEXTS, TASK)
+RULES = Rules(TEXTS, TASK)
 GOOD = "Ida has 7 cups and breaks 2. How many cups are whole?"
 
 READ = {
@@ -47,25 +46,26 @@ READ = {
     "after thinking": (f"<think>What is asked? 5?</think>\n\n{GOOD}", "eos", GOOD),
     "over two lines": (" Ida has 7 cups\nand  breaks 2. How many cups are whole?", "eos", GOOD),
     "with Windows line ends": (f"{GOOD}\r\n\r\nA: 5", "eos", GOOD),
-    "nothing": ("", "eos", Dropped("empty")),
-    "an open thought": ("<think>What is asked?", "eos", Dropped("empty")),
-    "an answer alone": (" \nA: The answer is 5.", "answer", Dropped("answered")),
-    "cut off": (" Ida has 7 cups and breaks", "length", Dropped("truncated")),
-    "too short": (" How many 3s?", "eos", Dropped("short")),
-    "no question": (" Ida has 7 cups and breaks 2.", "eos", Dropped("no question mark")),
-    "no number": (" Ida breaks one of her cups. How many are left?", "eos", Dropped("no number")),
-    "its answer": (" Ida has 7 cups, how many? The answer is 7.", "answer", Dropped("answered")),
-    "its answer, marked": (" Ida has 7 cups, how many? A: seven", "eos", Dropped("answered")),
-    "its answer, GSM8K": (" Ida has 7 cups, how many? #### 7", "eos", Dropped("answered")),
-    "a loop": (" How many of 7" * 20 + "?", "eos", Dropped("repeats itself")),
-    "half a character": (" Ida has 7 cups \ufffd. How many?", "eos", Dropped("garbled")),
-    "a control character": (" Ida has 7 cups \x1b[2J. How many?", "eos", Dropped("garbled")),
+    "nothing": ("", "eos", "empty"),
+    "an open thought": ("<think>What is asked?", "eos", "empty"),
+    "an answer alone": (" \nA: The answer is 5.", "answer", "answered"),
+    "cut off": (" Ida has 7 cups and breaks", "length", "truncated"),
+    "too short": (" How many 3s?", "eos", "short"),
+    "no question": (" Ida has 7 cups and breaks 2.", "eos", "no question mark"),
+    "no number": (" Ida breaks one of her cups. How many are left?", "eos", "no number"),
+    "its answer": (" Ida has 7 cups, how many? The answer is 7.", "answer", "answered"),
+    "its answer, marked": (" Ida has 7 cups, how many? A: seven", "eos", "answered"),
+    "its answer, GSM8K": (" Ida has 7 cups, how many? #### 7", "eos", "answered"),
+    "a loop": (" How many of 7" * 20 + "?", "eos", "repeats itself"),
+    "half a character": (" Ida has 7 cups \ufffd. How many?", "eos", "garbled"),
+    "a control character": (" Ida has 7 cups \x1b[2J. How many?", "eos", "garbled"),
 }
 
 
 @pytest.mark.parametrize(("text", "ended", "found"), READ.values(), ids=READ.keys())
 def test_the_question_is_found_or_the_reason_told(text, ended, found):
-    assert read_draft(text, ended, RULES) == found
+    question, fault = read_draft(text, ended, RULES)
+    assert (fault or question) == found
 
 
 LETTERS = Task(name="letters", kind="choice", exemplars=TASK.exemplars)
@@ -80,7 +80,7 @@ LIKE_SEEDS = {
         [*TEXTS, "Name the largest number."], TASK, PRIMES, PRIMES),
     "options": ([FRUITS], LETTERS, f" {BIRDS}\nA: The answer is (A).", BIRDS),
     "options that are missing": (
-        [FRUITS], LETTERS, " Which one of these is a bird?\n", Dropped("no options")),
+        [FRUITS], LETTERS, " Which one of these is a bird?\n", "no options"),
     "options behind colons": (
         [FRUITS.replace("(A)", "A:").replace("(B)", "B:")], LETTERS, f" {COLONS}\nAnswer: A",
         COLONS),
@@ -95,7 +95,8 @@ LIKE_SEEDS = {
     ("seeds", "task", "text", "found"), LIKE_SEEDS.values(), ids=LIKE_SEEDS.keys()
 )
 def test_a_question_has_the_form_of_its_seeds(seeds, task, text, found):
-    assert read_draft(text, "eos", rules_of(seeds, task)) == found
+    question, fault = read_draft(text, "eos", Rules(seeds, task))
+    assert (fault or question) == found
 
 
 ENDS = st.sampled_from(["answer", "next_question", "eos", "length"])
@@ -110,15 +111,15 @@ WRITTEN = st.one_of(st.text(), st.lists(PIECES, max_size=12).map("".join))
 @example("0 0 0 ?\r\u20280", "answer")  # an empty line between two ends of a line
 @example("0 0 0 ? *\u2028*", "answer")
 def test_any_text_gives_a_clean_question_that_is_found_again_or_a_reason(text, ended):
-    found = read_draft(text, ended, RULES)
-    if isinstance(found, Dropped):
+    found, fault = read_draft(text, ended, RULES)
+    if fault:
         return
     assert found == " ".join(found.split())
     assert "?" in found
     assert any(c.isdigit() for c in found)
     assert len(found.split()) >= 5
     assert not re.search(r"The answer is 5\.(?![0-9])", found)
-    assert read_draft(f" {found}\nA: 5.", "answer", RULES) == found
+    assert read_draft(f" {found}\nA: 5.", "answer", RULES) == (found, "")
 
 
 SHOWN = ["What is 1 + 2?\r\n", " What is 3 * 4?"]

@@ -8,14 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from lmsi_cli.stats import (
-    auroc,
-    ece,
-    mean_interval,
-    paired,
-    reliability,
-    wilson,
-)
+from lmsi_cli.stats.intervals import auroc, ece, mean_interval, reliability, wilson
+from lmsi_cli.stats.paired_tests import paired
 
 fractions = st.floats(0, 1).map(lambda x: round(x, 3))
 counts_of = st.integers(1, 200).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmsi_cli.stats import curve_ks, majority_at_k, majority_score, pass_at_k
+from lmsi_cli.stats.intervals import curve_ks, majority_at_k, majority_score, pass_at_k
 
 answers = st.lists(st.sampled_from(["7", "8", "9", "10", None]), min_size=1, max_size=8)
 

@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from lmsi_cli.stats import holm, paired, smallest_visible
-from lmsi_cli.stats.paired_tests import mcnemar_power
+from lmsi_cli.stats.paired_tests import holm, mcnemar_power, paired, smallest_visible
 
 fractions = st.floats(0, 1).map(lambda x: round(x, 3))
 pairs = st.lists(st.tuples(fractions, fractions), max_size=30)
