@@ -94,11 +94,10 @@ def check_same(
     old, new = as_toml(saved), as_toml(now)
     keys = [k for k in dict.fromkeys([*new, *old]) if k not in free]
     names = {n for k in keys if k.endswith(HASH) for n in _names(k)}
-    changed = [k for k in keys if k not in names and old.get(k, []) != new.get(k, [])]
-    other = [_difference(k, old, new) for k in changed]
-    if other:
+    if changed := [k for k in keys if k not in names and old.get(k, []) != new.get(k, [])]:
+        other = "; ".join(_difference(k, old, new) for k in changed)
         hint = "give the old value, start over with `--overwrite`, or use another folder"
-        raise LmsiError(f"{what} had other settings: {'; '.join(other)}", hint)
+        raise LmsiError(f"{what} had other settings: {other}", hint)
 
 
 def _names(key: str) -> list[str]:

@@ -25,7 +25,7 @@ def path(index=0, answer="42", stop="answer", text=None):
 def summed(selections):
     tally = Tally()
     for selection in selections:
-        tally.add(selection)
+        tally.add(*selection)
     return tally.summary()
 
 
@@ -75,11 +75,11 @@ def test_unparsed_and_truncated_paths_never_count_and_figures_agree(paths):
 def test_every_path_is_kept_or_counted_once(paths, config):
     v = vote("q", paths)
     selection = select(v, paths, config)
-    chosen, removed = selection.vote, selection.removed
+    chosen, removed = selection
     assert list(removed) == list(FILTERS)
     assert sum(removed.values()) + len(chosen.kept) == len(paths)
     assert set(chosen.kept) <= set(v.kept)
-    assert select(v, paths, PAPER).vote == v  # without limits
+    assert select(v, paths, PAPER)[0] == v  # without limits
     summary = summed([selection])
     assert sum(summary.removed.values()) + summary.kept_paths == summary.paths
 
@@ -123,9 +123,9 @@ WRONG = " 1 + 1 = 3. The answer is 3."
 )  # fmt: skip
 def test_each_filter_by_its_name(name, paths, config, kept, count):
     settings = VoteConfig(**config)
-    selection = select(vote("q", paths, settings.check_equations), paths, settings)
-    assert selection.vote.kept == kept
-    assert {k: n for k, n in selection.removed.items() if n} == {name: count}
+    chosen, removed = select(vote("q", paths, settings.check_equations), paths, settings)
+    assert chosen.kept == kept
+    assert {k: n for k, n in removed.items() if n} == {name: count}
 
 
 def test_a_path_with_a_false_equation_votes_only_if_nobody_checks():
@@ -135,7 +135,7 @@ def test_a_path_with_a_false_equation_votes_only_if_nobody_checks():
     assert (checked.predicted_answer, checked.refuted, checked.total_votes) == ("2", 2, 1)
     assert checked.kept == (2,)
     paper = resolve(VoteConfig, {"preset": "paper"})
-    assert select(vote("q", paths), paths, paper).vote.kept == (0, 1)
+    assert select(vote("q", paths), paths, paper)[0].kept == (0, 1)
 
 
 def test_tally():
@@ -170,7 +170,7 @@ def test_the_paper_keeps_every_majority_path_and_names_every_filter():
     texts = [" 1 + 1 = 3.", " 1 + 1 = 3.", " Это", " 2 + 5 = 7."]
     paths = [path(i, text=text) for i, text in enumerate(texts)]
     bare = resolve(VoteConfig, {"preset": "paper"})
-    assert select(vote("q", paths), paths, bare).vote.kept == (0, 1, 2, 3)
+    assert select(vote("q", paths), paths, bare)[0].kept == (0, 1, 2, 3)
 
 
 def test_an_unknown_preset_is_refused_with_what_there_is():
@@ -186,7 +186,7 @@ def chosen(own, **settings):
     """(chosen, rejected, weight) of every pair."""
     config = msgspec.structs.replace(PAPER, **settings)
     voted = vote("q", own, config.check_equations)
-    found = choose(select(voted, own, config).vote, own, config)
+    found = choose(select(voted, own, config)[0], own, config)
     return [(good.path, bad.path, weight) for good, bad, weight in found]
 
 
@@ -230,7 +230,7 @@ def test_a_refuted_path_is_rejected_never_chosen():
 @pytest.mark.parametrize("seed", range(20))
 def test_of_a_control_no_path_is_set_against_itself_or_its_own_answer(seed):
     own = paths("42", "42", "42", "40", "41", "41")
-    control = shuffled(select(vote("q", own), own, PAPER).vote, own, seed)
+    control = shuffled(select(vote("q", own), own, PAPER)[0], own, seed)
     for good, bad, _ in choose(control, own, msgspec.structs.replace(PAPER, pairs=9)):
         assert good.path in control.kept
         assert bad.path not in control.kept

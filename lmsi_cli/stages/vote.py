@@ -35,7 +35,7 @@ from lmsi_cli.run_folder import RunDir, paths_by_question, questions_by_id, refu
 from lmsi_cli.stopping import Stop
 from lmsi_cli.tasks.loader import gold_answers
 from lmsi_cli.verdict.rules import STOP, Observer, Verdict
-from lmsi_cli.voting.ballots import BallotWatch, vote
+from lmsi_cli.voting.ballots import BallotWatch, is_cut_thinking, vote
 from lmsi_cli.voting.selection import MANY_CUT, Tally, VoteSummary, choose, cut_off_line, select
 
 NOT_SAMPLED = "run `lmsi sample` first"
@@ -137,10 +137,11 @@ def _write(
             # missing paths alone do not show it: the run may be unfinished
             stopped = watch.stopped(question_id, asked)
             voted = vote(question_id, group, config.check_equations)
-            selection = select(msgspec.structs.replace(voted, stopped=stopped), group, config)
-            voted = selection.vote
+            voted = msgspec.structs.replace(voted, stopped=stopped)
+            voted, removed = select(voted, group, config)
             lessons, preferred = taught(task, config, question, group, voted)
-            tally.add(selection, pairs=len({p.chosen_path for p in preferred}))
+            thinking = sum(map(is_cut_thinking, group))
+            tally.add(voted, removed, thinking, len({p.chosen_path for p in preferred}))
             votes.write(encode_line(voted))
             train(*lessons)
             pairs(*preferred)

@@ -5,7 +5,7 @@ counters (``VoteSummary``). Filters run in the order of ``FILTERS``, each on wha
 left, so every path is kept or counted exactly once:
 
     select(vote, paths, VoteConfig(min_share=0.5))
-    -> Selection(vote=Vote(kept=(0, 2), ...), removed={"no-vote": 1, ..., "minority": 1, "cap": 0})
+    -> Vote(kept=(0, 2), ...), {"no-vote": 1, ..., "minority": 1, "cap": 0}
 
 Pairs set the most consistent paths against the least consistent, after ScPO (Prasad et al. 2024,
 arXiv 2411.04109, section 2). V(y) is the number of ballots for the answer of path y, and k the
@@ -28,14 +28,14 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import msgspec
 
 from lmsi_cli.config import VoteConfig
 from lmsi_cli.records import Path, Record, Vote
-from lmsi_cli.voting.ballots import agrees, is_complete, is_cut_thinking, is_refuted
+from lmsi_cli.voting.ballots import agrees, is_complete, is_refuted
 
 Filter = Callable[[list[Path], Vote, VoteConfig], list[Path]]
 
@@ -57,31 +57,18 @@ FILTERS: dict[str, Filter] = {
 }
 
 
-class Selection(NamedTuple):
-    """A vote whose ``kept`` has passed the filters, and what each filter removed.
-
-    ``removed`` has a count for every filter. ``thinking`` counts the paths cut off inside their
-    thinking.
-    """
-
-    vote: Vote
-    removed: dict[str, int]
-    thinking: int = 0
-
-
-def select(vote: Vote, paths: Sequence[Path], config: VoteConfig) -> Selection:
+def select(vote: Vote, paths: Sequence[Path], config: VoteConfig) -> tuple[Vote, dict[str, int]]:
     """Narrow the paths of one question, in any order, to those worth training on.
 
-    ``vote`` is the vote over exactly these paths. The limits of ``--preset paper`` keep every path
-    of the majority.
+    ``vote`` is the vote over exactly these paths. Returns it with what is kept, and how many paths
+    each filter removed. The limits of ``--preset paper`` keep every path of the majority.
     """
     left = sorted(paths, key=lambda p: p.path)
     removed: dict[str, int] = {}
     for name, keep in FILTERS.items():
         before, left = left, keep(left, vote, config)
         removed[name] = len(before) - len(left)
-    voted = msgspec.structs.replace(vote, kept=tuple(p.path for p in left))
-    return Selection(voted, removed, sum(map(is_cut_thinking, paths)))
+    return msgspec.structs.replace(vote, kept=tuple(p.path for p in left)), removed
 
 
 def shuffled(vote: Vote, paths: Sequence[Path], seed: int) -> Vote:
@@ -166,17 +153,18 @@ class Tally:
         self.shares = 0.0
         self.histogram = [0] * BINS
 
-    def add(self, selection: Selection, pairs: int = 0) -> None:
-        """Count one question, and the preference pairs that its paths make."""
-        vote = selection.vote
-        self.removed.update(selection.removed)
+    def add(
+        self, vote: Vote, removed: Mapping[str, int], thinking: int = 0, pairs: int = 0
+    ) -> None:
+        """Count one question: its vote, what ``select`` removed, and counts of the summary."""
+        self.removed.update(removed)
         self.sums.update(
             questions=1,
             paths=vote.num_paths,
             parsed=vote.total_votes,
             no_answer=vote.no_answer,
             truncated=vote.truncated,
-            thinking=selection.thinking,
+            thinking=thinking,
             refuted=vote.refuted,
             ties=int(vote.tie),
             stopped=int(vote.stopped),

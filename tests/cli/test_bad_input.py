@@ -167,7 +167,8 @@ def test_a_labelled_question_longer_than_the_context_counts_as_wrong(sampled, lm
 
 
 def test_layers_for_a_gpu_that_llama_cpp_cannot_use_are_refused(folder, lmsi):
-    if cpu_check.gpu(library()).usable:
+    usable, _, _ = cpu_check.gpu(library())
+    if usable:
         pytest.skip("this build has a GPU")
     (folder / "c.toml").write_text("[sample]\ngpu_layers = 12\n")
     refused(lmsi(*SAMPLE.split(), "--config", "c.toml"), "--gpu-layers 12: GPU offload is ",

@@ -34,7 +34,7 @@ def test_a_quantised_file_loads_as_llama_cpp_computes_it(kind, whole, tmp_path):
 
     model, source = whole
     path = tmp_path / "q.gguf"
-    quantise(source, path, check_kind(kind), threads=1)
+    quantise(source, path, check_kind(kind))
     loaded = load.load_base(path, "fp32")
     with opened(path) as llama:
         ids = [llama.encode(text) for text in TEXTS]

@@ -117,7 +117,7 @@ def test_where_hardly_anything_is_kept_the_votes_are_marked():
     observer = Observer({f"q{i}": str(100 + i) for i in range(30)}, None)
     for i, (made, paths) in enumerate(run_of("unknown")):
         strict = VoteConfig(check_equations=False, min_share=0.0 if i < 5 or i > 29 else 1.0)
-        observer.observe(BARE, select(made, paths, strict).vote, paths)
+        observer.observe(BARE, select(made, paths, strict)[0], paths)
     verdict = observer.finish()
     assert verdict.evidence.probe.kept_questions == 5
     assert verdict.verdict == STOP

@@ -25,7 +25,7 @@ def path(index, answer, true=None, stop="answer", question="q", logprob=-0.1):
 def question(number, answers, kept=True):
     """One question's vote and paths from pairs of an answer and whether the equation is true."""
     paths = [path(i, a, true, question=f"q{number}") for i, (a, true) in enumerate(answers)]
-    made = select(vote(f"q{number}", paths), paths, VoteConfig(check_equations=False)).vote
+    made = select(vote(f"q{number}", paths), paths, VoteConfig(check_equations=False))[0]
     return made, paths
 
 
