@@ -5,6 +5,7 @@ a real one is in test_served_model.py.
 """
 
 import json
+import sys
 import time
 from typing import NamedTuple
 
@@ -224,3 +225,12 @@ def test_settings_that_have_no_meaning_are_refused(here, lmsi, command, words):
     with Front(Model()) as front:
         refused(lmsi(*command.replace("URL", front.url).split(), "-q"), words, notes=1)
     assert not front.posts
+
+
+@pytest.mark.parametrize("package", ["httpx", "tenacity"])
+def test_without_a_package_the_line_to_type_is_said(here, lmsi, monkeypatch, package):
+    for name in [name for name in sys.modules if name.startswith("lmsi_cli.engine.server.")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, package, None)
+    with Front(Model()) as front:
+        refused(ask(lmsi, front, code=1), hint="pip install '.[server]' in lmsi's folder")

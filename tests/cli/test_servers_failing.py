@@ -116,15 +116,6 @@ def test_a_certificate_has_to_be_trusted(here, lmsi, monkeypatch):
     assert len(by_key()) == 12
 
 
-@pytest.mark.parametrize("package", ["httpx", "tenacity"])
-def test_without_a_package_the_line_to_type_is_said(here, lmsi, monkeypatch, package):
-    for name in [name for name in sys.modules if name.startswith("lmsi_cli.engine.server.")]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, package, None)
-    with Front(Model()) as front:
-        refused(ask(lmsi, front, code=1), hint="pip install '.[server]' in lmsi's folder")
-
-
 # -- the model, the context ------------------------------------------------------------------
 
 
