@@ -156,13 +156,14 @@ def shuffled_writer(path: Path, seed: int) -> Iterator[Callable[..., None]]:
     per record. The file appears only once it is whole; until then it takes twice its size on the
     disk. LmsiError: it cannot be written; an older one stays.
     """
-    starts = array("Q")
+    starts, end = array("Q"), 0
     with replacing(path) as file, tempfile.TemporaryFile(dir=path.parent) as unordered:
 
         def write(*records: Record) -> None:
+            nonlocal end
             for record in records:
-                starts.append(unordered.tell())
-                unordered.write(encode_line(record))
+                starts.append(end)
+                end += unordered.write(encode_line(record))
 
         yield write
         random.Random(seed).shuffle(starts)

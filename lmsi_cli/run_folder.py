@@ -17,6 +17,7 @@ import shlex
 import tomllib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from itertools import chain
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -210,8 +211,9 @@ def _refuse_foreign(run: RunDir) -> None:
 
 def _refuse_links(run: RunDir) -> None:
     """Refuse a folder, perhaps from a stranger, in which writing would change files elsewhere."""
-    inner = [*run.root.glob("round-*"), *run.adapter.glob("*"), *run.eval_dir.glob("*")]
-    for file in (*vars(run).values(), run.null.root, run.checkup.root, *inner):
+    inner = (run.root.glob("round-*"), run.adapter.glob("*"), run.eval_dir.glob("*"))
+    own = (*vars(run).values(), run.null.root, run.checkup.root)
+    for file in chain(own, *inner):  # own ones first: a link is not to be followed and listed
         if file.is_symlink() and not file.resolve().is_relative_to(run.root.resolve()):
             raise LmsiError(
                 f"{file}: a symbolic link out of the run folder, which nothing is written through",

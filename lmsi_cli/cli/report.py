@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
@@ -61,4 +60,6 @@ def write_page(digest: digests.Digest, target: Path, overwrite: bool) -> None:
     """Write a report's HTML page; LmsiError: ``target`` is a folder, or a file to keep."""
     if target.is_dir() or (target.exists() and not overwrite):
         raise LmsiError(f"{target}: is there already", hint="another --out, or --overwrite")
+    from importlib.metadata import version
+
     write_atomic(target, digests.page(digest, version("lmsi")))

@@ -42,15 +42,18 @@ class Batch:
 
     def raw(self, lib: Any) -> Any:  # noqa: ANN401 - ctypes
         """View the arrays as llama.cpp's own struct, without copying."""
-        numbers = ctypes.POINTER(ctypes.c_int32)
+
+        def at(a: NDArray[Any], kind: Any) -> Any:  # noqa: ANN401 - ctypes
+            return ctypes.cast(a.ctypes.data, ctypes.POINTER(kind))  # data_as would leave cycles
+
         return lib.llama_batch(
             n_tokens=self.size,
             embd=None,
-            token=self.token.ctypes.data_as(numbers),
-            pos=self.pos.ctypes.data_as(numbers),
-            n_seq_id=self._one.ctypes.data_as(numbers),
-            seq_id=self._rows.ctypes.data_as(ctypes.POINTER(numbers)),
-            logits=self.out.ctypes.data_as(ctypes.POINTER(ctypes.c_int8)),
+            token=at(self.token, ctypes.c_int32),
+            pos=at(self.pos, ctypes.c_int32),
+            n_seq_id=at(self._one, ctypes.c_int32),
+            seq_id=at(self._rows, ctypes.POINTER(ctypes.c_int32)),
+            logits=at(self.out, ctypes.c_int8),
         )
 
 

@@ -74,10 +74,16 @@ def build_id() -> str:
     """Name this llama.cpp on this CPU: version, bytes of its CPU libraries, and the CPU's flags."""
     import llama_cpp
 
-    files = libraries(llama_cpp).glob("*ggml-cpu*")
-    marks = sorted({hashlib.sha256(f.read_bytes()).hexdigest() for f in files})
+    files = sorted(libraries(llama_cpp).glob("*ggml-cpu*"))
+    marks = sorted({_hash(f, (s := f.stat()).st_size, s.st_mtime_ns) for f in files})
     digest = hashlib.sha256("".join([*marks, *sorted(cpu_flags())]).encode()).hexdigest()[:10]
     return f"{llama_cpp.__version__}-{digest}"
+
+
+@cache
+def _hash(file: Path, size: int, changed: int) -> str:
+    """Hash a file's bytes; it is read again if its size or time of change differ."""
+    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def cpu_flags() -> frozenset[str]:

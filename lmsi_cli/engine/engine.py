@@ -15,7 +15,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
-from weakref import WeakSet
 
 import msgspec
 import numpy as np
@@ -53,7 +52,7 @@ class LlamaEngine(Engine):
         self.context = self.model.context
         self.encoder = Encoder(self.model)
         self._adapters: dict[str, Any] = {}
-        self._contexts = WeakSet[LlamaContext]()  # those that may be open
+        self._contexts: list[LlamaContext] = []  # those that are open
         self._active: tuple[Any, float] = (None, 1.0)
         self._adapter_name: str | None = None
         self._layout: Layout | None = None  # of the last cache that paths were drawn in
@@ -172,7 +171,8 @@ class LlamaEngine(Engine):
         still holds an unfinished ``generate``.
         """
         context = LlamaContext(self.model, layout, self.config.threads)
-        self._contexts.add(context)
+        self._contexts = [c for c in self._contexts if c.raw]
+        self._contexts.append(context)
         context.set_adapter(*self._active)
         return context
 

@@ -15,7 +15,7 @@ import datetime
 import json
 import sys
 from collections.abc import Sequence
-from functools import cached_property, lru_cache, partial
+from functools import cached_property, lru_cache
 from typing import Any
 
 import jinja2
@@ -146,8 +146,7 @@ def _compiled(source: str) -> tuple[jinja2.Template, list[str]]:
         trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, _Generation]
     )
     env.globals.update(raise_exception=_raise, strftime_now=TODAY.strftime)
-    # Jinja's own filter escapes for HTML, which no model was trained on
-    env.filters["tojson"] = partial(json.dumps, ensure_ascii=False)
+    env.filters["tojson"] = _tojson
     parsed = env.parse(source)
     return env.from_string(parsed), sorted(meta.find_undeclared_variables(parsed))
 
@@ -165,6 +164,27 @@ class _Generation(Extension):
 
 def _raise(message: str) -> None:
     raise jinja2.TemplateError(message)
+
+
+def _tojson(
+    value: object,
+    ensure_ascii: bool = False,
+    indent: int | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
+    """Plain JSON: Jinja's own filter escapes for HTML, which no model was trained on.
+
+    Templates give these options, by position too, and no others: ``default`` and ``cls`` would let
+    a stranger's file call functions past the sandbox.
+    """
+    return json.dumps(
+        value,
+        ensure_ascii=ensure_ascii,
+        indent=indent,
+        separators=separators,
+        sort_keys=sort_keys,
+    )
 
 
 if __name__ == "__main__":

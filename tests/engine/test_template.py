@@ -22,6 +22,7 @@ def write(source, messages=HI, reply=True, **texts):
         ("  {% if true %}\nx\n  {% endif %}\ny", "x\ny"),
         ("{{ {'a<': 'é'} | tojson }}", '{"a<": "é"}'),
         ("{{ [1] | tojson(indent=1) }}", "[\n 1\n]"),
+        ("{{ 'é' | tojson(true) }}", '"\\u00e9"'),
         ("{% generation %}{{ messages[0].content }}{% endgeneration %}", "Hi"),
         ("{{ 'x' if tools is not defined and documents is not defined }}", "x"),
         ("{% if tools is defined %}{% for t in tools %}{{ t }}{% endfor %}{% endif %}x", "x"),
@@ -46,6 +47,8 @@ def test_what_chat_templates_expect_is_there(source, text):
         "{{ messages.append(1) }}",
         "{{ messages[0].update({'role': 'system'}) }}",
         "{{ ''.format.__globals__['os'] }}",
+        "{{ range | tojson(default='{0.__class__}'.format) }}",
+        "{% macro m() %}x{% endmacro %}{{ [1] | tojson(cls=m) }}",
         "{% for i in range(10000000) %}{% endfor %}",
     ],
 )

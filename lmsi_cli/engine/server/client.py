@@ -247,7 +247,7 @@ class Client:
             return LmsiError(f"{where}: the server {state}: {reason}", hint)
         if status in PASSING or status >= 500:
             asked = answer.headers.get("retry-after", "")  # a date, which is rare, is ignored
-            after = float(asked) if re.fullmatch(r"[0-9]+(\.[0-9]+)?", asked) else 0.0
+            after = float(asked) if re.fullmatch(r"[0-9]{1,6}(\.[0-9]*)?", asked) else 0.0
             return FailedError(f"HTTP {status}: {reason}", status=status, after=after)
         if status in (404, 405) and "model" not in reason.lower():
             other = "off" if path.startswith("/chat") else "on"
