@@ -180,16 +180,17 @@ def find_model(given: str, progress: Progress | None = None) -> Model:
     the hub's cache or LM Studio has. LmsiError: it is none of these; lists the models there are.
     """
     path = Path(given)
-    own = {file.parent / card.file: card for file in cards().values() for card in [_read(file)]}
-    if path.is_file():
-        card = next((card for f, card in own.items() if path.resolve() == f.resolve()), None)
-        return Model(path, card, hub.hub_name(path))
-    if given.startswith(hub.PREFIX):
+    there = path.is_file()
+    if given.startswith(hub.PREFIX) and not there:
         file = hub.hub_model(given, progress or Silent())
         return Model(file, None, hub.hub_name(file))
-    if given.startswith(OLLAMA):
+    if given.startswith(OLLAMA) and not there:
         name, file = ollama_model(given)
         return Model(file, None, name)
+    own = {file.parent / card.file: card for file in cards().values() for card in [_read(file)]}
+    if there:
+        card = next((card for f, card in own.items() if path.resolve() == f.resolve()), None)
+        return Model(path, card, hub.hub_name(path))
     for file, card in own.items():
         if card.name == given:
             return Model(file, card)

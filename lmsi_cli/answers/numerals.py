@@ -63,7 +63,7 @@ _OPAQUE = (
     rf"|\\(?:log|ln|binom)[ ]?(?:_?{GROUP}|_[0-9]|[0-9]++)*+"
 )
 NUMBER = re.compile(
-    rf"(?=[{MINUS}+{CURRENCY}.0-9{_VULGAR}\\\u221a]|[mnMN](?:inus|egative)[ ])"  # for speed
+    rf"(?=[{MINUS}+{CURRENCY}.0-9{_VULGAR}\\\u221a]|[mnMN](?i:inus|egative)[ ])"  # for speed
     rf"(?:(?:(?P<sign>{_SIGN})(?P<money>{_CURRENCY})?|(?P<coin>{_CURRENCY})(?P<inner>[{MINUS}+])?)?"
     rf"(?<![\w^])(?!(?<=\\)[0-9])(?<![\^_]\{{)(?<![0-9][.,:])"
     rf"(?P<body>{_ALONE}|{_FRACTION}|{_TEN}|{_AND_PART}"

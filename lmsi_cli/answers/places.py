@@ -76,7 +76,9 @@ def hashes(value: str) -> Callable[[str, str], list[Said]]:
     line = re.compile(rf"####[ \t]*+(?P<rest>(?={value})[^\n]*)")
 
     def places(text: str, _trigger: str) -> list[Said]:
-        found = line.search(text)
+        # from the last line on: each earlier one would be read to its end, and in vain
+        last = text.rfind("\n", 0, len(text.rstrip())) + 1 if value == LAST_LINE else 0
+        found = line.search(text, last)
         return [Said(found.start(), Span(*found.span("rest")))] if found else []
 
     return places

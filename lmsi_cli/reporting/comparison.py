@@ -144,7 +144,7 @@ def pair_sentence(p: Pair, e: Evaluation) -> str:
         word = "not clearly different from"
         visible = f"; this set could only have shown {least_change(c.smallest_visible)}"
     both = (_figures(e, model, p.line, p.temperature) for model in (p.before, p.after))
-    ends = " to ".join(percent(sum(_mean_scores(own)) / c.n) for own in both)
+    ends = " to ".join(percent(sum(_mean_scores(own)) / c.n) for own in both if own)
     return (
         f"{p.line} on {e.data}: {p.after} is {word} {p.before}: {ends} of {c.n} "
         f"questions right, {points(c)}, p {p_words(p.p_holm)}{visible}."

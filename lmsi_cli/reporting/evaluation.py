@@ -144,7 +144,7 @@ def flips_sheet(e: Evaluation, line: str) -> Sheet:
     """
     known = [f.scores for v in e.mains if (f := v.figure(line)) is not None]
     both = zip(e.questions, known[0], known[-1], strict=True) if known else ()
-    changed = sorted(((q, a - b) for q, a, b in both if a != b), key=lambda pair: pair[1])
+    changed = sorted(((q, a - b) for q, a, b in both if a != b), key=lambda pair: pair[1] > 0)
     up = [q for q, loss in changed if loss < 0]
     down = [q for q, loss in changed if loss > 0]
     rows = [

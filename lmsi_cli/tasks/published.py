@@ -194,7 +194,8 @@ def _mnli(e: Fields) -> Iterator[Fields]:
 
 def _anli(e: Fields) -> Iterator[Fields]:
     premise = e["context"] if "context" in e else e["premise"]
-    yield {"id": e["uid"], **_inference({**e, "premise": premise}, e.get("label"), _NLI)}
+    both = {"premise": premise, "hypothesis": e["hypothesis"]}
+    yield {"id": e["uid"], **_inference(both, e.get("label"), _NLI)}
 
 
 def _math(e: Fields) -> Iterator[Fields]:

@@ -56,7 +56,7 @@ def choose(model: nn.Module, config: TrainConfig) -> tuple[dict[str, nn.Module],
         raise untrainable("this model has no linear layers to adapt")
     targets = _targets(linears, config.target)
     # the list of blocks, as transformers names it, and the number in it
-    steps = {name: re.findall(r"(\w+)\.(\d+)\.", name)[0] for name in linears}
+    steps = {name: re.findall(r"(\w+)\.(\d+)(?:\.|$)", name)[0] for name in linears}
     numbers = {name: int(number) for name, (_, number) in steps.items()}
     count = 1 + max(numbers.values())
     blocks = None

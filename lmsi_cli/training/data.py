@@ -15,7 +15,7 @@ with the prefix 5 6 and the tails 7|8 and 9|4 (completions after the bar) become
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from os.path import commonprefix
+from itertools import takewhile
 from typing import NamedTuple
 
 from lmsi_cli.records import Preference, Prompt, TrainExample
@@ -141,8 +141,10 @@ def share_prefixes(examples: Sequence[TokenExample], formats: Sequence[str]) -> 
         prompts.setdefault(kind, []).append(e.prompt)
     shared = dict.fromkeys(prompts, 0)
     for kind, found in prompts.items():
-        # The last prompt token stays in the tail: it predicts the first token of the completion.
-        same = len(commonprefix(found))  # noqa: RUF071 - lists of ids, not paths
+        # All prompts sort between these two, so what these share, all share. The last prompt token
+        # stays in the tail: it predicts the first token of the completion.
+        ends = zip(min(found), max(found), strict=False)
+        same = len(list(takewhile(lambda pair: pair[0] == pair[1], ends)))
         length = min(same, min(map(len, found)) - 1)
         if len(found) > 1 and length >= MIN_SHARED:
             shared[kind] = length
@@ -161,12 +163,24 @@ def pack(examples: Sequence[TokenExample], max_tokens: int = MAX_ROW_TOKENS) -> 
         return [_row([e]) for e in single(ordered)]
     bins: list[list[TokenExample]] = []
     for e in ordered:
-        home = next((b for b in bins if len(_row([*b, e]).ids) <= max_tokens), None)
+        home = next((b for b in bins if _tokens([*b, e]) <= max_tokens), None)
         if home is None:
             bins.append([e])
         else:
             home.append(e)
     return [_row(b) for b in bins]
+
+
+def _tokens(examples: Sequence[TokenExample]) -> int:
+    """Length of the row that ``_row`` would make of these; many are tried for each row made."""
+    own: dict[tuple[int, ...], int] = {}  # by head, its tokens beyond the shorter head
+    tails = 0
+    for e in examples:
+        done = 0
+        for head in e.heads:
+            own[head], done = len(head) - done, len(head)
+        tails += sum(len(e.prompt) - done + len(ids) for ids in e.completions)
+    return sum(own.values()) + tails
 
 
 def _row(examples: Sequence[TokenExample]) -> Row:

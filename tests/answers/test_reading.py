@@ -108,7 +108,7 @@ SEEDS = [
     "1 or 2 ", "one hundred ", "(A) ", "(A) is not ", "option A ", "is not true ", "no, ",
     "Jan. 5, ", "J. R. ", "Rs. ", "\n1. ", "\nQuestion: ", "Sure:\nQuestion: ", "cannot be ",
     "I'm sorry ", "<answer>", "<think>", "3 x 10^8 ", "\u00bd ", " ", "\n", "_",
-    "*", "Dr. ", "\\frac{A", "``` \u201c",
+    "*", "Dr. ", "\\frac{A", "``` \u201c", "#",
 ]  # fmt: skip
 
 
@@ -119,6 +119,7 @@ def test_no_text_takes_long(seed):
     for opening in ("", "The answer is:\n", "#### ", "\\boxed{"):
         for kind in set(KINDS) - {"latex"}:
             extract(opening + text, kind, asked=Asked(("sand", "12", "none of these")))
+            extract(f"{opening}{text[: LONG // 2]}\nx\ny", kind)
         answer_end(opening + text)
         read_equations(opening + text)
     assert time.process_time() - began < 2  # some 30 readings, each far below a tenth of a second

@@ -41,7 +41,9 @@ def test_its_greedy_paths_are_those_of_the_local_engine(here, gguf):
     assert settings("several", "engine") == {
         "per_request": 1, "seeds": "sent", "logprobs": "told", "answers_as": "tiny",
     }  # fmt: skip
-    for key, local in sample("local", "-m", gguf, "--threads", "1", *greedy).items():
+    own = sample("local", "-m", gguf, "--threads", "1", *greedy)
+    assert own.keys() == there.keys() == {(f"q{i}", 0) for i in range(3)}
+    for key, local in own.items():
         for field in ("text", "predicted_answer", "extract_rule", "stop_reason"):
             assert there[key][field] == local[field]
         for field in ("logprob", "mean_logprob", "answer_logprob"):

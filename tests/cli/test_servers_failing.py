@@ -270,7 +270,9 @@ def test_a_signal_ends_a_run_that_waits_for_a_reply_and_no_path_is_lost(here, lm
 
 def everything(folder):
     """All that was written, as one text."""
-    return "\n".join(data.decode(errors="replace") for data in tree(folder).values())
+    files = tree(folder)
+    assert files
+    return "\n".join(data.decode(errors="replace") for data in files.values())
 
 
 def echoing(seen):

@@ -1,8 +1,8 @@
 """A command is disturbed at a random moment and given again: nothing is lost, nothing comes twice.
 
-The suite tries what no other test does, since signals are in ``tests/cli/test_kill.py`` and
-``test_ended_early.py``. Many moments of all commands: ``MOMENTS=200 pytest tests/soak``. Disks and
-read-only folders are mounted, which needs Linux and root; a clock that jumps needs ``faketime``.
+The suite tries what no other test does, since signals are in ``tests/cli/test_kill.py``. Many
+moments of all commands: ``MOMENTS=200 pytest tests/soak``. Disks and read-only folders are mounted,
+which needs Linux and root; a clock that jumps needs ``faketime``.
 """
 
 import hashlib
