@@ -181,10 +181,10 @@ def find_model(given: str, progress: Progress | None = None) -> Model:
     """
     path = Path(given)
     there = path.is_file()
-    if given.startswith(hub.PREFIX) and not there:
+    if not there and given.startswith(hub.PREFIX):
         file = hub.hub_model(given, progress or Silent())
         return Model(file, None, hub.hub_name(file))
-    if given.startswith(OLLAMA) and not there:
+    if not there and given.startswith(OLLAMA):
         name, file = ollama_model(given)
         return Model(file, None, name)
     own = {file.parent / card.file: card for file in cards().values() for card in [_read(file)]}

@@ -46,7 +46,7 @@ def resolve(kind: type[C], *layers: dict[str, Any], where: str = "") -> C:
     merged = {k: v for layer in layers for k, v in with_preset(layer).items() if v is not None}
     for name, (_, meta, default) in kind.described().items():
         if name in merged and isinstance(default, tuple):
-            merged[name] = _listed(merged[name])
+            merged[name] = _listed(merged[name], meta.extra["repeated"])
         elif name in merged and merged[name] == (meta.extra["zero"] or 0):
             merged[name] = 0
     try:
@@ -55,10 +55,14 @@ def resolve(kind: type[C], *layers: dict[str, Any], where: str = "") -> C:
         raise _refusal(kind, merged, str(e), where) from None
 
 
-def _listed(value: Any) -> Any:  # noqa: ANN401 - any value
-    """Make a list of a single value or of text with commas; ``none`` is an empty list."""
+def _listed(value: Any, repeated: bool) -> Any:  # noqa: ANN401 - any value
+    """Make a list of a single value or of text with commas; ``none`` is an empty list.
+
+    Text of a ``repeated`` flag is one value: it may hold commas of its own.
+    """
     if isinstance(value, str):
-        return [] if value in ("", EMPTY) else [part.strip() for part in value.split(",")]
+        parts = [value] if repeated else [part.strip() for part in value.split(",")]
+        return [] if value in ("", EMPTY) else parts
     return [value] if isinstance(value, int | float) else value
 
 

@@ -122,7 +122,8 @@ class Beacon(Progress):
 
     def end(self, how: str) -> None:
         """Leave the bars as they are; note how the command ended, if it had begun to work."""
-        self.live.stop()
+        if not self.live.disable:  # older releases of Rich end a hidden display with a blank line
+            self.live.stop()
         if self.status.phase:
             self._note(ended=how)
             self._write()

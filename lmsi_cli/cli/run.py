@@ -6,7 +6,6 @@ Without arguments it runs the embedded model on its own questions.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,7 +20,7 @@ from lmsi_cli.settings import Settings, resolve
 from lmsi_cli.tasks.readers import read_questions
 
 if TYPE_CHECKING:  # for the sake of --help, which imports nothing heavy
-    from lmsi_cli.records import Progress, Question
+    from lmsi_cli.records import Progress
     from lmsi_cli.stages.rounds import Outcome, Plan
 
 Questions = Annotated[
@@ -168,7 +167,7 @@ def _check(plan: Plan) -> None:
     from lmsi_cli.stages.vote import check_probe
     from lmsi_cli.tasks.loader import gold_answers
 
-    asked: Sequence[Question] = plan.questions[: plan.settings.sample.limit or None]
+    asked = plan.questions
     if plan.probe:
         check_apart(plan.probe, plan.exams, "probe")
         check_probe(plan.probe, asked, "the questions")

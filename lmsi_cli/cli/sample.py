@@ -58,15 +58,16 @@ def sample(  # noqa: PLR0913 - one parameter per flag
     asked = read_questions(questions)
     with watched(quiet, None) as progress:
         job = job_of(settings, asked, questions, progress)
-        if dry_run and job.model is None:
-            fields = request_there(job, progress)
-            text = msgspec.json.format(msgspec.json.encode(fields["request"])).decode()
-            show(fields, json, Text(text), f"{fields['paths']} paths in all")
-            return
-        if dry_run:
-            found = preview(job, progress)
-            show(found, json, *preview_parts(found))
-            return
+        fields = request_there(job, progress) if dry_run and job.model is None else {}
+        found = preview(job, progress) if dry_run and job.model else None
+    # shown below the progress view, which would take it for its own and send it to stderr
+    if fields:
+        text = msgspec.json.format(msgspec.json.encode(fields["request"])).decode()
+        show(fields, json, Text(text), f"{fields['paths']} paths in all")
+    if found:
+        show(found, json, *preview_parts(found))
+    if dry_run:
+        return
     run = RunDir(out)
     with locked(run), watched(quiet, run) as progress:
         summary = draw_paths(job, run, progress, overwrite)

@@ -231,7 +231,7 @@ def _write(teacher: RunDir, student: Student) -> tuple[int, int]:
         shuffled_writer(run.pairs, config.seed) as preferred,
     ):
         for voted in read_records(teacher.votes, Vote):
-            if not voted.kept:  # nor is there a winner
+            if not voted.kept or voted.predicted_answer is None:
                 continue
             question, own = asked.get(voted.question_id), paths.get(voted.question_id)
             if not question or {*voted.kept} - {p.path for p in own}:

@@ -73,6 +73,8 @@ def read_samples(source: str) -> list[Sample]:
         if question.answer is None:
             raise LmsiError(f"{row.where}: no right answer in its doc", hint=LAYOUT_HINT)
         new = Sample(question, tuple(_texts(row)), _marks(row.fields))
+        if not new.texts:
+            raise LmsiError(f"{row.where}: no reply in its resps", hint=HINT)
         seen = found.setdefault(new.question.id, new)
         if seen[:2] != new[:2]:
             raise LmsiError(

@@ -250,6 +250,7 @@ WITH_A_RUN = {
     "no samples": Case("eval r --import s.jsonl", "s.jsonl: no samples", "--log_samples",
                        {"s.jsonl": "\n"}),
     "other lines": imported(":1: no field 'resps'", resps=None),
+    "samples without replies": imported(":1: no reply", resps=[]),
     "likelihoods": imported(":1: ... likelihoods", "generates", resps=LIKELIHOODS),
     "samples without right answers": imported(":1: no right answer", "--import gsm8k:FILE",
                                               doc={"question": "1 + 1?"}),

@@ -24,6 +24,12 @@ def test_results_go_to_stdout_and_progress_to_stderr(folder, lmsi):
         assert json.loads(lmsi(*command.split(), "--json").stdout)
 
 
+@pytest.mark.parametrize("bar", [True, False], ids=["a terminal", "a file"])
+def test_a_dry_run_is_a_result_whatever_shows_the_progress(folder, lmsi, monkeypatch, bar):
+    monkeypatch.setattr(console, "animated", lambda: bar)
+    assert json.loads(lmsi(*SAMPLE.split(), "--dry-run", "--json").stdout)["prompt"]
+
+
 def test_a_result_that_goes_to_a_file_is_not_cut_at_80_columns(folder, lmsi):
     for command in ("models", "models show tinymath"):
         assert "…" not in lmsi(*command.split()).stdout
