@@ -21,6 +21,7 @@ import re
 from collections.abc import Iterator, Sequence
 from functools import cache, cached_property, partial
 from itertools import count, pairwise
+from pathlib import Path
 from typing import NamedTuple
 
 from lmsi_cli.config import Variables
@@ -73,12 +74,17 @@ def choose(choice: ChatChoice, encoder: Encoder, variables: Variables = ()) -> C
 
 
 class Encoder:
-    """One vocabulary; conversations need its file's chat template, plain text does not."""
+    """One vocabulary; conversations need its file's chat template, plain text does not.
 
-    def __init__(self, model: LlamaModel, variables: Variables = ()) -> None:
+    ``named`` is the file that errors name, if the model is a copy of it.
+    """
+
+    def __init__(
+        self, model: LlamaModel, variables: Variables = (), named: Path | None = None
+    ) -> None:
         self.model, self.lib, self.vocab = model, model.lib, model.vocab
-        self.variables = variables
-        self._other = cache(partial(Encoder, model))
+        self.variables, self.path = variables, named or model.path
+        self._other = cache(partial(Encoder, model, named=named))
         self._marks: dict[int, bool] = {}
         # shared by conversations with the same roles and the same system text
         self._frame = cache(self._read_frame)
@@ -116,7 +122,7 @@ class Encoder:
         if missing := set(range(len(places))) - set(parts):
             lost = places[min(missing)]
             raise LmsiError(
-                f"{self.model.path}: its chat template leaves out the {written[lost].role}'s words"
+                f"{self.path}: its chat template leaves out the {written[lost].role}'s words"
                 f" (message {lost + 1} of {len(written)})",
                 hint=f"try `--set few_shot=message`, or {OFF}",
             )
@@ -275,9 +281,9 @@ class Encoder:
     def template(self) -> ChatTemplate:
         """The compiled template; LmsiError if there is none or it is broken."""
         if not self.source:
-            raise LmsiError(f"{self.model.path}: this file has no chat template", hint=OFF)
+            raise LmsiError(f"{self.path}: this file has no chat template", hint=OFF)
         eos = self._text(self.lib.llama_vocab_eos(self.vocab))
-        where = str(self.model.path)
+        where = str(self.path)
         return ChatTemplate(self.source, self._bos_text, eos, where, self.variables)
 
     @cached_property

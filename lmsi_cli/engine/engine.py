@@ -50,7 +50,7 @@ class LlamaEngine(Engine):
         self.file = fastest(path, wish, config.threads)
         self.model = LlamaModel(self.file, gpu_layers=layers)
         self.context = self.model.context
-        self.encoder = Encoder(self.model)
+        self.encoder = Encoder(self.model, named=path)
         self._adapters: dict[str, Any] = {}
         self._contexts: list[LlamaContext] = []  # those that are open
         self._active: tuple[Any, float] = (None, 1.0)
