@@ -14,5 +14,5 @@ def machine() -> str:
     names = (x.split(":")[1].strip() for x in lines if x.startswith("model name"))
     name = next(names, platform.processor())
     flags = next((x.split() for x in lines if x.startswith("flags")), [])
-    units = [u for u in ("avx2", "avx512f", "avx512_vnni", "amx_int8") if u in flags]
+    units = [u for u in ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8") if u in flags]
     return ", ".join([name, *units, f"{os.cpu_count()} threads"])

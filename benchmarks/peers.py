@@ -6,8 +6,9 @@ includes loading, reading prompts and starting a server, as it would for a user.
 nothing but the program that it measures, which may thus live in an environment of its own. A job
 goes in on stdin, a measurement comes out:
 
-    {"model": "m.gguf", "source": "gsm8k:test.jsonl", "prompts": ["<|im_start|>user\n..."],
-     "paths": 8, "max_tokens": 512, "threads": 2, "tools": "build/bin", "mean": [130, 280]}
+    {"prompt": "boxed", "model": "m.gguf", "source": "gsm8k:test.jsonl",
+     "prompts": ["<|im_start|>user\n..."], "paths": 8, "max_tokens": 512, "threads": 2,
+     "tools": "build/bin", "mean": [130, 280]}
     {"peer": "loop", "paths": 512, "tokens": 143360, "seconds": 612.0, "peak_mib": 812}
 """
 
@@ -35,8 +36,12 @@ PAUSE, WAIT = 0.1, 3600  # seconds between checks for a server, and at most for 
 
 
 class Job(NamedTuple):
-    """What to draw; ``mean`` are the mean tokens of a prompt and of a path in lmsi's own run."""
+    """What to draw; ``mean`` are the mean tokens of a prompt and of a path in lmsi's own run.
 
+    ``prompt`` is the setting by which lmsi writes the same ``prompts``.
+    """
+
+    prompt: str
     model: str
     source: str
     prompts: list[str]
@@ -52,9 +57,9 @@ def lmsi(job: Job, engine: str = "llama") -> tuple[int, int]:
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "lmsi_cli", "sample", job.source, "-m", job.model]
         command += ["-o", f"{folder}/run", "--limit", len(job.prompts), "--paths", job.paths]
-        command += ["--prompt", "boxed", "--max-tokens", job.max_tokens, "--threads", job.threads]
+        command += ["--max-tokens", job.max_tokens, "--threads", job.threads]
         command += ["--temperature", CHAIN["temperature"], "--set", f"top_k={CHAIN['top_k']}", "-q"]
-        command += ["--engine", engine]
+        command += ["--engine", engine, "--prompt", job.prompt]
         subprocess.run(list(map(str, command)), check=True, stdout=subprocess.DEVNULL)
         lines = Path(folder, "run", "paths.jsonl").read_text().splitlines()
     tokens = [json.loads(line)["num_generated_tokens"] for line in lines]

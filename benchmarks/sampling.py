@@ -76,7 +76,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def job_of(given: argparse.Namespace) -> Job:
-    """The job, with prompts made by the model's own chat template."""
+    """The job, with prompts made by the model's own chat template, or plain ones."""
     template, around = _template(given.model)
     prompts = [
         template.render(
@@ -84,9 +84,12 @@ def job_of(given: argparse.Namespace) -> Job:
             add_generation_prompt=True,
             **around,
         )
+        if template
+        else f"Q: {q.question}\nA: Let's think step by step."
         for q in read_labelled(given.source)[: given.limit]
     ]
     return Job(
+        prompt="boxed" if template else "cot-zero",
         model=str(given.model.absolute()),
         source=given.source,
         prompts=prompts,
@@ -97,10 +100,10 @@ def job_of(given: argparse.Namespace) -> Job:
     )
 
 
-def _template(model: Path) -> tuple[jinja2.Template, dict[str, str]]:
+def _template(model: Path) -> tuple[jinja2.Template | None, dict[str, str]]:
     fields = gguf.GGUFReader(model).fields
     if "tokenizer.chat_template" not in fields:
-        raise SystemExit(f"{model}: no chat template; take a chat model")
+        return None, {}
     words = fields["tokenizer.ggml.tokens"]
     ends = {"bos_token": "bos", "eos_token": "eos"}
     numbers = {k: fields.get(f"tokenizer.ggml.{v}_token_id") for k, v in ends.items()}

@@ -23,7 +23,7 @@ import msgspec
 
 from lmsi_cli.config import TrainConfig
 from lmsi_cli.jsonl import read_records
-from lmsi_cli.records import TrainExample
+from lmsi_cli.records import Silent, TrainExample
 from lmsi_cli.training import attention, data, devices, load
 from lmsi_cli.training.loop import plan
 
@@ -54,19 +54,6 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True):
     peak_bytes: int
     losses: list[float] = []
     detail: dict[str, Any] = {}
-
-
-class Silent:
-    """A progress view that shows nothing."""
-
-    def start(self, label: str, total: int) -> None:
-        """Take no notice."""
-
-    def advance(self, done: int, **figures: float) -> None:
-        """Take no notice."""
-
-    def say(self, text: str) -> None:
-        """Take no notice."""
 
 
 def lmsi(job: Job) -> Measurement:
