@@ -124,6 +124,9 @@ class RunDir:
             found = tomllib.loads(self.run_toml.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return {}
+        except NotADirectoryError:
+            hint = "give a run folder; `lmsi sample QUESTIONS -o RUN` makes one"
+            raise LmsiError(f"{self.root}: a file, not a run folder", hint) from None
         except (OSError, *UNREADABLE) as e:
             raise LmsiError(f"{self.run_toml}: {e}", hint="mend it, or use another folder") from e
         for name, table in found.items():
