@@ -176,5 +176,3 @@ def test_a_file_that_is_not_finished_leaves_the_old_one(file, write):
         write(file, unfinished())
     assert read(file) == QUESTIONS[:1]
     assert [*file.parent.iterdir()] == [file]
-    write(file, QUESTIONS[1:2])
-    assert read(file) == QUESTIONS[1:2]

@@ -43,20 +43,16 @@ TABLE_2 = {
 }
 
 
-def test_prompt_and_completion_read_as_the_papers_table():
-    found = examples(TASK, QUESTION, [PATH], "42", FORMATS)
-    assert {e.format: e.prompt + e.completion for e in found} == TABLE_2
-    assert {e.format: e.prompt for e in found} == {f: render(TASK, ASKED, f) for f in FORMATS}
-    assert [e.completion for e in found] == [PATH.text, " The answer is 42."] * 2
-
-
-def test_one_example_per_path_with_reasoning_and_one_per_question_without():
+def test_examples_read_as_the_papers_table_one_per_path_with_reasoning_else_one_per_question():
     paths = [PATH, path(" 7 * 6 = 42. The answer is 42.", 5)]
     found = examples(TASK, QUESTION, paths, "42", FORMATS)
     assert [(e.format, e.path) for e in found] == [
         ("cot-few", 3), ("cot-few", 5), ("direct-few", None),
         ("cot-zero", 3), ("cot-zero", 5), ("direct-zero", None),
     ]  # fmt: skip
+    assert {e.format: e.prompt + e.completion for e in found if e.path != 5} == TABLE_2
+    assert {e.format: e.prompt for e in found} == {f: render(TASK, ASKED, f) for f in FORMATS}
+    assert [e.completion for e in found[:3]] == [*(p.text for p in paths), " The answer is 42."]
     assert {e.question_id for e in found} == {"q7"}
     assert not any("secret" in e.prompt + e.completion for e in found)
     assert examples(TASK, QUESTION, [], "42", FORMATS) == []

@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 
 import pytest
-from commands import paths_in, settings, works
+from commands import by_key, settings, works
 
 from lmsi_cli.jsonl import read_records, write_records
 from lmsi_cli.records import Question, TrainExample
@@ -45,38 +45,30 @@ TOKENS = 96  # of 48 one path in five had no room for its answer
 ASKED = ("--prompt", "cot-few", "--max-tokens", TOKENS, "-n", 3, "--threads", 1, "-q")
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    """A run folder that was sampled, voted on and trained."""
-    folder = tmp_path_factory.mktemp("real")
-    write_records(folder / "q.jsonl", QUESTIONS)
-    write_records(folder / "test.jsonl", [Question(id="t0", question=EXAM, answer="8")])
-    (folder / "sums.toml").write_text(TASK)
-    run, model = folder / "run", next(Path(SPEC.origin).parent.glob("*.gguf"))
-    works("sample", folder / "q.jsonl", "-m", model, "-o", run, "--task", folder / "sums.toml",
-          *ASKED)  # fmt: skip
-    works("vote", run, "--formats", "cot-zero", "--min-share", 0, "-q")
-    works("train", run, "--max-steps", 1, "--batch-size", 2, "--lr", 0.001, "-q")
-    return RunDir(run)
-
-
-def test_paths_are_drawn_in_a_conversation_and_examples_are_their_words(run):
-    paths = paths_in(run.root)
-    assert len({(p["question_id"], p["path"]) for p in paths}) == len(paths) == 3 * len(QUESTIONS)
+def test_questions_become_a_proven_adapter_and_its_evaluation(tmp_path):
+    write_records(tmp_path / "q.jsonl", QUESTIONS)
+    write_records(tmp_path / "test.jsonl", [Question(id="t0", question=EXAM, answer="8")])
+    (tmp_path / "sums.toml").write_text(TASK)
+    run, model = RunDir(tmp_path / "run"), next(Path(SPEC.origin).parent.glob("*.gguf"))
+    asked = ("--task", tmp_path / "sums.toml", *ASKED)
+    works("sample", tmp_path / "q.jsonl", "-m", model, "-o", run.root, *asked)
+    paths = by_key(run.root).values()
+    assert len(paths) == 3 * len(QUESTIONS)
     assert (settings(run.root)["chat"], settings(run.root)["prompt"]) == ("on", "cot-few")
     assert sum(p["predicted_answer"] is not None for p in paths) > 0.8 * len(paths)
-    examples, texts = [*read_records(run.train, TrainExample)], [p["text"] for p in paths]
-    assert examples
-    for e in examples:
-        (message,) = e.completion
+
+    works("vote", run.root, "--formats", "cot-zero", "--min-share", 0, "-q")
+    completions = [e.completion for e in read_records(run.train, TrainExample)]
+    assert completions
+    for (message,) in completions:
         assert message.role == "assistant"
-        assert any(message.content in text for text in texts)
+        assert any(message.content in p["text"] for p in paths)
 
-
-def test_the_adapter_is_proven_against_llama_cpp_and_measured(run):
+    works("train", run.root, "--max-steps", 1, "--batch-size", 2, "--lr", 0.001, "-q")
     proof = json.loads(run.adapter_origin.read_text())["result"]["proof"]
     assert proof["adapted_gap"] < proof["tolerance"]
-    exam = ("--data", run.root.parent / "test.jsonl", "--modes", "cot", "--threads", 1)
+
+    exam = ("--data", tmp_path / "test.jsonl", "--modes", "cot", "--threads", 1)
     [result] = json.loads(works("eval", run.root, *exam, "--json", "-q").stdout)
     assert {v["model"] for v in result["variants"]} == {"base", "adapter"}
     assert result["settings"]["max_tokens"] == TOKENS  # as sampled

@@ -71,9 +71,8 @@ def test_settings_by_section(tmp_path):
 def test_discard_takes_what_lmsi_wrote_and_nothing_else(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run = RunDir(".")  # a root that is its own parent
-    ours = [run.run_toml, run.paths, run.status, Path("votes.jsonl.tmp"), run.train_log,
-            run.adapter_gguf, run.adapter / "adapter_config.json", run.eval_result("base"),
-            run.eval_answers("base")]  # fmt: skip
+    ours = [run.run_toml, run.paths, Path("votes.jsonl.tmp"), run.eval_result("base")]
+    ours += [run.eval_answers("base"), run.adapter_gguf, run.adapter / "adapter_config.json"]
     theirs = [Path("notes.txt"), run.eval_dir / "mine.json", Path("paths.jsonl.bak")]
     with locked(run):
         for path in ours + theirs:

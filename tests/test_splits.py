@@ -34,26 +34,22 @@ def test_the_first_part_stands_for_all_and_any_other_name_is_one_file(parts, tmp
     assert stem_of(parts[0]) == "m" and stem_of(parts[0].with_name("x.y.gguf")) == "x.y"
 
 
-def test_a_damaged_part_a_missing_one_and_one_under_another_name_are_named(parts):
+def test_a_part_that_is_damaged_renamed_lost_or_a_pointer_is_named(parts):
     first, second, third = parts
     third.write_bytes(third.read_bytes()[:5000])
     with pytest.raises(LmsiError, match=f"{third.name}: .*cut short or damaged"):
         readers(first)
-    third.unlink()
-    for use in (read_metadata, LlamaModel, sha256_file, read_meta, Mark):
-        with pytest.raises(LmsiError, match=f"{third.name}: no such file") as e:
-            use(first)
-        assert "one folder" in e.value.hint
     other = second.rename(second.with_name("other.gguf"))
     with pytest.raises(LmsiError, match=r"other.gguf: one of 3 parts of a model") as e:
         read_metadata(other)
     assert "llama-gguf-split --merge" in e.value.hint
-
-
-def test_a_pointer_of_git_lfs_in_place_of_a_part_is_named(parts):
-    parts[1].write_bytes(b"version https://git-lfs.github.com/spec/v1")
-    with pytest.raises(LmsiError, match=f"{parts[1].name}: a pointer of Git LFS"):
-        LlamaModel(parts[0])
+    for use in (read_metadata, LlamaModel, sha256_file, read_meta, Mark):
+        with pytest.raises(LmsiError, match=f"{second.name}: no such file") as e:
+            use(first)
+        assert "one folder" in e.value.hint
+    second.write_bytes(b"version https://git-lfs.github.com/spec/v1")
+    with pytest.raises(LmsiError, match=f"{second.name}: a pointer of Git LFS"):
+        LlamaModel(first)
 
 
 def test_facts_are_those_of_the_whole(whole, parts):
