@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from lmsi_cli.atomic import check_place, check_room, refusal, replacing_folder, write_atomic
+from lmsi_cli.atomic import check_place, refusal, replacing_folder, write_atomic
 from lmsi_cli.errors import LmsiError
 
 
@@ -73,13 +73,10 @@ def test_only_our_own_folder_may_be_replaced_and_only_if_asked(tmp_path):
     check_place(place, "mark", True)
 
 
-def test_what_the_machine_refuses_is_the_users_to_mend_and_nothing_else_is(tmp_path):
+def test_what_the_machine_refuses_is_the_users_to_mend_and_nothing_else_is():
     read_only = refusal(OSError(errno.EROFS, "Read-only file system", "r/adapter"))
     assert str(read_only).startswith("r/adapter: Read-only")
     full = refusal(OSError(errno.ENOSPC, "No space left"))  # of no file that is known
     assert str(full).startswith("No space left")
     with pytest.raises(FileNotFoundError):
         refusal(FileNotFoundError(errno.ENOENT, "No such file", "r/adapter"))
-    check_room(tmp_path, 1, "free some space")
-    with pytest.raises(LmsiError, match=r"MiB free, [\d,]+ MiB needed"):
-        check_room(tmp_path, 1 << 60, "free some space")

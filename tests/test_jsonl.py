@@ -156,12 +156,11 @@ def shuffled(path, records, seed=0):
             write(record)
 
 
-@pytest.mark.parametrize(("count", "seed"), [(0, 1), (1, 2), (40, 3)])
-def test_a_shuffled_file_is_what_a_shuffled_list_would_be(file, count, seed):
+def test_a_shuffled_file_is_what_a_shuffled_list_would_be(file):
     long = "?" * 5000  # more than one reading takes
-    records = [Question(id=f"q{i}", question=long * (i % 3 == 1)) for i in range(count)]
-    shuffled(file, records, seed)
-    random.Random(seed).shuffle(records)
+    records = [Question(id=f"q{i}", question=long * (i % 3 == 1)) for i in range(40)]
+    shuffled(file, records, 3)
+    random.Random(3).shuffle(records)
     assert read(file) == records
 
 

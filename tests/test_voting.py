@@ -183,7 +183,9 @@ def test_of_a_control_no_path_is_set_against_itself_or_its_own_answer():
     for seed in range(20):
         control = shuffled(selected(own, BARE)[0], own, seed)
         kept |= {control.kept}
-        for good, bad, _ in choose(control, own, VoteConfig(pairs=9)):
+        found = choose(control, own, VoteConfig(pairs=9))
+        assert found
+        for good, bad, _ in found:
             assert good.path in control.kept
             assert bad.path not in control.kept
             assert good.predicted_answer != bad.predicted_answer
