@@ -11,8 +11,11 @@ paid once. Knows nothing of what runs in them.
 import multiprocessing
 import os
 import runpy
+import subprocess
 import sys
+from pathlib import Path
 
+HERE = Path(__file__).parent
 IMPORTED = [
     "lmsi_cli.cli.main",
     "lmsi_cli.stages.train",
@@ -28,12 +31,24 @@ else:
 
 def lmsi(*argv, err):
     """Start the command; what it says to stderr is in the file ``err``."""
-    return _start(_lmsi, argv, os.devnull, err)
+    return script("lmsi", *argv, out=os.devnull, err=err)
 
 
 def script(file, *argv, out, err, env=None):
     """Start a Python file as a script, in an environment with ``env`` added."""
-    return _start(_script, (file, *argv), out, err, env)
+    told = [*map(str, (file, *argv))], str(out), str(err), env or {}
+    process = CONTEXT.Process(target=_run, args=told)
+    process.start()
+    return process
+
+
+def python(*argv, **how):
+    """Start a fresh interpreter instead, which finds the package and these tests; it has pipes."""
+    path = os.pathsep.join([str(HERE), str(HERE.parent)])
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    environment = {**os.environ, "PYTHONPATH": path}
+    argv = [sys.executable, *map(str, argv)]
+    return subprocess.Popen(argv, env=environment, text=True, **pipes, **how)
 
 
 def ended(process):
@@ -42,30 +57,17 @@ def ended(process):
     return process.exitcode
 
 
-def _start(main, argv, out, err, env=None):
-    told = [*map(str, argv)], str(out), str(err), env or {}
-    process = CONTEXT.Process(target=main, args=told)
-    process.start()
-    return process
-
-
-def _lmsi(argv, out, err, env):
-    _settle(["lmsi", *argv], out, err, env)
-    from lmsi_cli.cli.main import main
-
-    main()
-
-
-def _script(argv, out, err, env):
-    _settle(argv, out, err, env)
-    runpy.run_path(argv[0], run_name="__main__")
-
-
-def _settle(argv, out, err, env):
-    """What a shell would have done: arguments, environment and files."""
+def _run(argv, out, err, env):
+    """What a shell would do: set arguments, environment and files, and start a program."""
     sys.argv = argv
     os.environ.update(env)
     for number, file in ((1, out), (2, err)):
         opened = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         os.dup2(opened, number)
         os.close(opened)
+    if argv[0] != "lmsi":
+        runpy.run_path(argv[0], run_name="__main__")
+        return
+    from lmsi_cli.cli.main import main
+
+    main()

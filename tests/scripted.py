@@ -6,72 +6,27 @@ the list. Tokens are characters, so counts can be checked by eye.
     ScriptedEngine({"q1": [" The answer is 4.", " The answer is 5."]})
 """
 
-from __future__ import annotations
-
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-
-import numpy as np
-from numpy.typing import NDArray
-
-from lmsi_cli.config import SamplingConfig, Variables
-from lmsi_cli.engine.base import (
-    Encoded,
-    Generated,
-    Refusal,
-    Request,
-    Wanted,
-    Watch,
-)
-from lmsi_cli.records import Prompt, StopReason
-
-VOCABULARY = 256
+from lmsi_cli.engine.base import Encoded, Engine, Generated
 
 
-class ScriptedEngine:
+class ScriptedEngine(Engine):
     """Speaks from a script; ``fail_after`` raises KeyboardInterrupt after that many paths."""
 
-    def __init__(
-        self,
-        script: Mapping[str, Sequence[str]],
-        fail_after: int | None = None,
-    ) -> None:
-        self.script, self.fail_after = script, fail_after
-        self.adapter: str | None = None
-
     context = 4096
+    settled = {}  # noqa: RUF012 - never changed
 
-    @property
-    def settled(self) -> dict[str, int | str]:
-        return {}
+    def __init__(self, script, fail_after=None):
+        self.script, self.fail_after, self.adapter = script, fail_after, None
 
-    def pin(self, kind: Mapping[str, int | str]) -> None:
-        """Nothing to choose."""
-
-    def refusals(self) -> tuple[Refusal, ...]:
-        """None: what does not fit is known before."""
-        return ()
-
-    def encode(self, text: str) -> list[int]:
-        return list(text.encode())
-
-    def encode_tail(self, text: str) -> list[int]:
-        return list(text.encode())
-
-    def encode_prompt(self, prompt: Prompt, variables: Variables = ()) -> Encoded:
+    def encode_prompt(self, prompt, variables=()):
         """Bytes as ids; of a conversation, those of its contents."""
         text = prompt if isinstance(prompt, str) else "\n".join(m.content for m in prompt)
-        return Encoded(self.encode(text))
+        return Encoded(list(text.encode()))
 
-    def use_adapter(self, path: str | None, scale: float = 1.0) -> None:
+    def use_adapter(self, path, scale=1.0):
         self.adapter = path
 
-    def generate(
-        self,
-        requests: Sequence[Request],
-        sampling: SamplingConfig,
-        trigger: str,
-        watch: Watch | None = None,
-    ) -> Iterator[Generated]:
+    def generate(self, requests, sampling, trigger, watch=None):
         """Yield the scripted texts in order; the path after the speaking one is a token long."""
         done = 0
         for request in requests:
@@ -85,14 +40,8 @@ class ScriptedEngine:
                         watch.cancelled(request.question_id, beside.path, 1)
                     break
 
-    def _say(self, question_id: str, wanted: Wanted) -> Generated:
+    def _say(self, question_id, wanted):
         texts = self.script[question_id]
         text = texts[wanted.path % len(texts)]
-        reason: StopReason = "answer" if text.endswith(".") else "length"
+        reason = "answer" if text.endswith(".") else "length"
         return Generated(question_id, wanted.path, wanted.seed, text, len(text), -1.0, reason)
-
-    def last_logits(self, prompts: Iterable[Sequence[int]]) -> NDArray[np.float32]:
-        return np.stack([np.eye(VOCABULARY, dtype=np.float32)[list(p)[-1]] for p in prompts])
-
-    def close(self) -> None:
-        """Nothing to give back."""

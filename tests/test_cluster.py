@@ -2,28 +2,23 @@
 
 import signal
 import socket
+from functools import partial
+from operator import attrgetter
 from pathlib import Path
+from types import SimpleNamespace
 
+import msgspec
 import pytest
 
-from lmsi_cli.cluster import (
-    Lacking,
-    Pool,
-    Room,
-    Worker,
-    WorkerSetup,
-    connected,
-    open_engine,
-    room_of,
-    shown_of,
-)
+from lmsi_cli import cluster
+from lmsi_cli.cluster import Lacking, Pool, Room, Worker, WorkerSetup, open_engine, shown_of
 from lmsi_cli.config import SampleConfig
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.records import Exemplar, Question, Template
+from lmsi_cli.records import Exemplar, Question, Silent, Template
 from lmsi_cli.run_folder import RunDir, sha256_file
-from lmsi_cli.stages.sample import bind, sample, sample_in_pool
+from lmsi_cli.stages.sample import bind, sample_in_pool
 from tests.scripted import ScriptedEngine
-from tests.stages.stage_helpers import IDENTITY, TASK, Silent, formed, settled
+from tests.stages.stage_helpers import IDENTITY, TASK, formed, sampled, settled
 
 QUESTIONS = [Question(id=f"q{i}", question=f"What is {i} + {i}?", answer="g0ld") for i in range(20)]
 SCRIPT = {
@@ -31,39 +26,34 @@ SCRIPT = {
     for i, q in enumerate(QUESTIONS)
 }
 OTHER = Exemplar(question="1 + 1?", rationale="1 + 1 = 2.", answer="2")
-ROTATING = TASK.__class__(
-    name="number",
-    kind="number",
-    exemplars=TASK.exemplars,
-    templates=(Template(exemplars=TASK.exemplars), Template(exemplars=(OTHER,))),
-)
+TEMPLATES = tuple(Template(exemplars=e) for e in (TASK.exemplars, (OTHER,)))
+ROTATING = msgspec.structs.replace(TASK, templates=TEMPLATES)
 
 
-def worker_with(engine, setup):
-    """A worker that has opened this engine."""
-    worker = Worker(setup)
-    worker._engine = engine
-    return worker
+def remote(call):
+    """Something of Ray's that is called by ``remote``."""
+    made = SimpleNamespace(remote=call)
+    made.options = lambda **_how: made
+    return made
 
 
 class FakeRay:
-    """Actors of this process; one that draws a deadly question dies, as Ray tells it."""
+    """Actors of this process; one that draws the deadly question dies, as Ray tells it."""
 
-    class exceptions:
-        class RayError(Exception):
-            pass
+    exceptions = SimpleNamespace(RayError=ConnectionError, RayTaskError=())
 
-        class RayTaskError(RayError):
-            pass
+    def __init__(self, deadly=None):
+        self.deadly = deadly
 
-    def __init__(self, script, deadly=()):
-        self.script, self.deadly, self.killed = script, set(deadly), 0
+    def remote(self, kind):
+        return remote(lambda setup: SimpleNamespace(draw=remote(partial(self._draw, kind(setup)))))
 
-    def remote(self, _kind):
-        return self
-
-    def options(self, **_how):
-        return Made(lambda setup: Actor(self, worker_with(ScriptedEngine(self.script), setup)))
+    def _draw(self, worker, batch):
+        for result in worker.draw(batch):
+            if result.question_id == self.deadly:
+                yield ConnectionError("The actor died\n unexpectedly")
+                return
+            yield result
 
     def wait(self, calls, timeout):
         return calls[-1:], calls[:-1]  # the latest first: order must not matter
@@ -73,51 +63,27 @@ class FakeRay:
             raise result
         return result
 
-    def kill(self, _actor):
-        self.killed += 1
+    def kill(self, actor):
+        """An idle one; nothing to free."""
 
 
-class Made:
-    """Something with ``remote``."""
-
-    def __init__(self, call):
-        self.remote = call
-
-    def options(self, **_how):
-        return self
+@pytest.fixture(autouse=True)
+def engine(monkeypatch):
+    """What a worker opens."""
+    made = ScriptedEngine(SCRIPT)
+    monkeypatch.setattr(cluster, "open_engine", lambda setup: made)
+    return made
 
 
-class Actor:
-    """A worker as Ray shows it."""
-
-    def __init__(self, ray, worker):
-        self.draw = Made(lambda batch: self._results(ray, worker, batch))
-        self.ready = Made(worker.ready)
-
-    @staticmethod
-    def _results(ray, worker, batch):
-        for result in worker.draw(batch):
-            if result.question_id in ray.deadly:
-                yield ray.exceptions.RayError("The actor died\n unexpectedly")
-                return
-            yield result
+def alone(root, config, task=TASK):
+    return sampled(root, config, questions=QUESTIONS, engine=ScriptedEngine(SCRIPT), task=task)
 
 
-def drawing(**own):
-    return settled(SampleConfig(**own))
-
-
-def alone(root, config, questions=QUESTIONS, task=TASK):
-    run = RunDir(root)
+def together(root, config, task=TASK, deadly=None, questions=QUESTIONS, progress=None):
+    run, config = RunDir(root), settled(config)
     bind(run, config, IDENTITY)
-    return sample(questions, ScriptedEngine(SCRIPT), formed(task, config), config, run, Silent())
-
-
-def together(root, config, ray=None, questions=QUESTIONS, progress=None, task=TASK):
-    run, task = RunDir(root), formed(task, config)
-    bind(run, config, IDENTITY)
-    setup = WorkerSetup({"m": ""}, config, task, shown_of(questions))
-    pool = Pool(ray or FakeRay(SCRIPT), setup, Room(1, 3))
+    setup = WorkerSetup({"m": ""}, config, formed(task, config), shown_of(questions))
+    pool = Pool(FakeRay(deadly), setup, Room(1, 3))
     return sample_in_pool(questions, pool, config, run, progress or Silent())
 
 
@@ -125,86 +91,80 @@ def lines(root):
     return sorted(RunDir(root).paths.read_text().splitlines())
 
 
+COUNTS = attrgetter("paths", "new_paths", "parsed", "tokens", "stopped", "cancelled", "never_drawn")
+
+
 @pytest.mark.parametrize(
     ("task", "prompt", "stop"), [(TASK, "cot-zero", "none"), (ROTATING, "cot-few", "window:2")]
 )
 def test_workers_draw_what_one_process_draws(tmp_path, prompt, task, stop):
-    config = drawing(paths=4, prompt=prompt, stop=stop)
-    a = alone(tmp_path / "a", config, task=task)
-    b = together(tmp_path / "b", config, task=task)
-    assert lines(tmp_path / "a") == lines(tmp_path / "b")
-    for name in ("questions", "run_toml"):
-        files = [getattr(RunDir(tmp_path / x), name).read_bytes() for x in "ab"]
-        assert files[0] == files[1]
-    assert (a.paths, a.new_paths, a.parsed, a.tokens) == (b.paths, b.new_paths, b.parsed, b.tokens)
-    assert (a.stopped, a.cancelled, a.never_drawn) == (b.stopped, b.cancelled, b.never_drawn)
-    assert b"g0ld" not in RunDir(tmp_path / "b").questions.read_bytes()
-    assert together(tmp_path / "b", config, task=task).new_paths == 0
+    config = SampleConfig(paths=4, prompt=prompt, stop=stop)
+    a, b = RunDir(tmp_path / "a"), RunDir(tmp_path / "b")
+    assert COUNTS(alone(a.root, config, task)) == COUNTS(together(b.root, config, task))
+    assert lines(a.root) == lines(b.root)
+    assert a.questions.read_bytes() == b.questions.read_bytes()
+    assert a.run_toml.read_bytes() == b.run_toml.read_bytes()
+    assert b"g0ld" not in b.questions.read_bytes()
+    assert together(b.root, config, task).new_paths == 0
 
 
 def test_what_a_former_call_drew_counts(tmp_path):
-    alone(tmp_path / "a", drawing(paths=4, stop="window:2"))
-    together(tmp_path / "b", drawing(paths=1, stop="window:2"))
-    assert together(tmp_path / "b", drawing(paths=4, stop="window:2")).new_paths
+    alone(tmp_path / "a", SampleConfig(paths=4, stop="window:2"))
+    together(tmp_path / "b", SampleConfig(paths=1, stop="window:2"))
+    assert together(tmp_path / "b", SampleConfig(paths=4, stop="window:2")).new_paths
     assert lines(tmp_path / "a") == lines(tmp_path / "b")
 
 
 def test_a_worker_that_only_dies_ends_the_run_and_what_came_is_kept(tmp_path):
     with pytest.raises(LmsiError, match="a worker died again and again: The actor died unexpected"):
-        together(tmp_path, drawing(paths=4), FakeRay(SCRIPT, deadly=["q7"]))
+        together(tmp_path, SampleConfig(paths=4), deadly="q7")
     assert 0 < len(lines(tmp_path)) < 80
-    assert together(tmp_path, drawing(paths=4)).paths == len(set(lines(tmp_path))) == 80
+    assert together(tmp_path, SampleConfig(paths=4)).paths == len(set(lines(tmp_path))) == 80
 
 
 def test_a_question_that_does_not_fit_is_named_and_the_others_are_done(tmp_path, watcher):
     long = Question(id="long", question="Why? " * 900)
     questions = [QUESTIONS[0], long, *QUESTIONS[1:]]
-    summary = together(tmp_path, drawing(paths=2), questions=questions, progress=watcher)
+    summary = together(tmp_path, SampleConfig(paths=2), questions=questions, progress=watcher)
     assert (summary.skipped, summary.paths) == (("long",), 40)
     assert any("'long'" in line and "do not fit" in line for line in watcher.said)
 
 
-def node(alive=True, **resources):
-    return {"Alive": alive, "Resources": {"memory": 1e9, **resources}}
-
-
 def test_workers_fit_machines_and_not_their_sum():
-    nodes = [node(CPU=4), node(CPU=6, GPU=1), node(alive=False, CPU=64), node()]
-    assert room_of(SampleConfig(cluster="auto"), nodes) == Room(4, 2)
-    assert room_of(SampleConfig(cluster="auto", threads=2, workers=3), nodes) == Room(2, 3)
-    assert room_of(SampleConfig(cluster="local", workers=2), nodes[:1]) == Room(2, 2)
-    assert room_of(SampleConfig(cluster="auto", threads=2, gpu_layers="all"), nodes).workers == 1
+    def room(nodes, address="auto", **settings):
+        return cluster.room_of(SampleConfig(cluster=address, **settings), nodes)
+
+    cpus = [{"CPU": 4}, {"CPU": 6, "GPU": 1}, {"CPU": 64}, {}]
+    nodes = [{"Alive": own != {"CPU": 64}, "Resources": own} for own in cpus]
+    assert room(nodes) == Room(4, 2)
+    assert room(nodes, threads=2, workers=3) == Room(2, 3)
+    assert room(nodes[:1], "local", workers=2) == Room(2, 2)
+    assert room(nodes, threads=2, gpu_layers="all") == Room(2, 1, 1)
     with pytest.raises(LmsiError, match="no machine there has 16 CPUs for a worker"):
-        room_of(SampleConfig(cluster="auto", threads=16), nodes)
+        room(nodes, threads=16)
 
 
 @pytest.mark.parametrize("address", ["host:x", "127.0.0.1:{free}"])
 def test_nobody_answers(address):
     pytest.importorskip("ray", reason="needs Ray: pip install '.[ray]'")
     with socket.create_server(("127.0.0.1", 0)) as server:
-        address = address.format(free=server.getsockname()[1])
+        asked = SampleConfig(cluster=address.format(free=server.getsockname()[1]))
     before = signal.getsignal(signal.SIGTERM)
-    asked = SampleConfig(cluster=address)
-    with pytest.raises(LmsiError, match="no Ray cluster answers there"), connected(asked):
+    with (
+        pytest.raises(LmsiError, match="no Ray cluster answers there"),
+        cluster.connected(asked),
+    ):
         pass
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-class Settled(ScriptedEngine):
-    """An engine that has settled on a kind of cache."""
-
-    settled = {"kv": "split", "flash_attn": "on", "parallel": 3}  # noqa: RUF012 - never changed
-
-    def pin(self, kind):
-        self.pinned = kind
-
-
-def test_a_worker_draws_all_its_batches_in_the_kind_of_cache_of_the_first():
-    engine = Settled(SCRIPT)
+def test_a_worker_draws_all_its_batches_in_the_kind_of_cache_of_the_first(engine):
+    engine.settled, pinned = {"kv": "split", "flash_attn": "on", "parallel": 3}, []
+    engine.pin = pinned.append
     config = settled(SampleConfig(paths=2))
-    worker = worker_with(engine, WorkerSetup({"m": ""}, config, formed(TASK, config), ()))
+    worker = Worker(WorkerSetup({"m": ""}, config, formed(TASK, config), ()))
     assert len([*worker.draw([Lacking(QUESTIONS[0], (0, 1))])]) == 2
-    assert engine.pinned == {"kv": "split", "flash_attn": "on"}
+    assert pinned == [{"kv": "split", "flash_attn": "on"}]
 
 
 @pytest.mark.parametrize(

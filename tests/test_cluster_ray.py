@@ -1,18 +1,19 @@
 """A real Ray of three nodes: a worker dies, a node, then the driver; the run goes on."""
 
+import contextlib
 import ipaddress
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 import warnings
 from importlib.util import find_spec
 from pathlib import Path
 
+import forked
 import psutil
 import pytest
+from commands import whole_lines
 
 from lmsi_cli.run_folder import RunDir
 
@@ -24,7 +25,7 @@ pytestmark = [
 ]
 ROOT = Path(__file__).parent.parent
 QUESTIONS, PATHS = 24, 12
-ARGS = ["-n", PATHS, "--max-tokens", 32, "--set", "kv=split", "--seed", 3, "--threads", 1]
+ARGS = ["--max-tokens", 32, "--set", "kv=split", "--seed", 3, "--threads", 1, "-q"]
 INTERRUPTED = 130
 
 
@@ -54,49 +55,34 @@ def cluster():
 def questions(tmp_path):
     file = tmp_path / "questions.jsonl"
     told = [f"Tom has {i + 3} apples and buys {i + 5} more. How many?" for i in range(QUESTIONS)]
-    lines = [json.dumps({"id": f"q{i}", "question": q}) + "\n" for i, q in enumerate(told)]
-    file.write_text("".join(lines))
+    file.write_text("\n".join(json.dumps({"question": q}) for q in told))
     return file
 
 
 def begin(*args):
     """Start a command; signals go to it and what it starts, as a terminal's do."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "lmsi_cli", *map(str, args)],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    return forked.python("-m", "lmsi_cli", *args, start_new_session=True)
 
 
 def paths_in(folder):
-    file = RunDir(folder).paths
-    lines = file.read_bytes().splitlines(True) if file.exists() else []
-    return [json.loads(x) for x in lines if x.endswith(b"\n")]
+    """The paths that are there by now, in the order of their keys."""
+    paths = map(json.loads, whole_lines(RunDir(folder).paths))
+    return sorted(paths, key=lambda p: (p["question_id"], p["path"]))
 
 
 def wait_for(what, seconds=100):
     end = time.monotonic() + seconds
-    while not (found := what()):
+    while not what():
         assert time.monotonic() < end
         time.sleep(0.05)
-    return found
-
-
-def below(pid=None):
-    return psutil.Process(pid).children(recursive=True)
 
 
 def workers():
     """Processes below this one that hold a model."""
     found = []
-    for process in below():
-        try:
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
             found += [process] if "ray::Worker" in " ".join(process.cmdline()) else []
-        except psutil.Error:
-            continue
     return found
 
 
@@ -104,7 +90,7 @@ def test_a_worker_a_node_and_the_driver_die_and_nothing_is_lost_or_twice(
     cluster, questions, tmp_path
 ):
     out, alone = tmp_path / "out", tmp_path / "alone"
-    asked = ["sample", questions, *ARGS, "-q"]
+    asked = ["sample", questions, "-n", PATHS, *ARGS]
     spread = [*asked, "-o", out, "--cluster", cluster.address]
     driver = begin(*spread)
     try:
@@ -124,11 +110,9 @@ def test_a_worker_a_node_and_the_driver_die_and_nothing_is_lost_or_twice(
     assert again.returncode == 0, told
     with begin(*asked, "-o", alone) as process:
         assert process.communicate(timeout=300) and process.returncode == 0
-    ours, theirs = (
-        sorted(paths_in(f), key=lambda p: (p["question_id"], p["path"])) for f in (out, alone)
-    )
-    assert 0 < begun < there < len(ours) == QUESTIONS * PATHS
-    assert ours == theirs  # in a split cache a path's bits do not depend on what else runs
+    assert 0 < begun < there < len(paths_in(out)) == QUESTIONS * PATHS
+    # in a split cache a path's bits do not depend on what else runs
+    assert paths_in(out) == paths_in(alone)
 
 
 def test_a_mistake_at_a_worker_is_one_line(cluster):
@@ -143,29 +127,28 @@ with connected(settings) as (ray, room):
     except LmsiError as e:
         print(e, "|", e.hint)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "/nowhere/m.gguf: no such file | every machine needs it at" in done.stdout
+    told, trouble = forked.python("-c", code).communicate()
+    assert "/nowhere/m.gguf: no such file | every machine needs it at" in told, trouble
 
 
 def listening(processes):
     """Addresses at which any of these takes connections."""
     found = set()
     for process in processes:
-        try:
+        with contextlib.suppress(psutil.Error):
             inet = process.net_connections("inet")
-        except psutil.Error:
-            continue
-        found |= {ipaddress.ip_address(c.laddr.ip) for c in inet if c.status == "LISTEN"}
-    return {ip.ipv4_mapped or ip if ip.version == 6 else ip for ip in found}
+            found |= {c.laddr.ip.removeprefix("::ffff:") for c in inet if c.status == "LISTEN"}
+    return found
 
 
 def test_ctrl_c_ends_a_local_cluster_with_the_command(questions, tmp_path):
-    asked = ["sample", questions, "-n", 100, *ARGS[2:], "-o", tmp_path / "out", "-q"]
-    driver = begin(*asked, "--cluster", "local", "--set", "workers=2")
+    local = ["-o", tmp_path / "out", "--cluster", "local", "--set", "workers=2"]
+    driver = begin("sample", questions, "-n", 100, *ARGS, *local)
     try:
         wait_for(lambda: paths_in(tmp_path / "out") or driver.poll() is not None)
-        processes = below(driver.pid)
-        open_ = listening([psutil.Process(driver.pid), *processes])
+        here = psutil.Process(driver.pid)
+        processes = here.children(recursive=True)
+        addresses = listening([here, *processes])
         os.killpg(driver.pid, signal.SIGINT)
         told = driver.communicate(timeout=120)[1]
     finally:
@@ -173,6 +156,6 @@ def test_ctrl_c_ends_a_local_cluster_with_the_command(questions, tmp_path):
     assert driver.returncode == INTERRUPTED, told
     assert "Traceback" not in told
     assert told.endswith("interrupted; what was finished is saved, the same command goes on\n")
-    assert open_ and all(ip.is_loopback for ip in open_), open_
+    assert addresses and all(ipaddress.ip_address(ip).is_loopback for ip in addresses)
     _, alive = psutil.wait_procs(processes, timeout=60)
     assert not [p for p in alive if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]

@@ -5,19 +5,11 @@ import os
 import random
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from small_disks import small_disk
 
 from lmsi_cli import jsonl
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.jsonl import (
-    appender,
-    read_object,
-    read_records,
-    shuffled_writer,
-    write_records,
-)
+from lmsi_cli.jsonl import appender, read_object, read_records, shuffled_writer, write_records
 from lmsi_cli.records import Interval, Question, TrainExample
 
 QUESTIONS = [
@@ -27,8 +19,8 @@ QUESTIONS = [
 ]
 
 
-def append(path, records, kind=Question):
-    with appender(path, kind) as write:
+def append(path, records=()):
+    with appender(path, Question) as write:
         for record in records:
             write(record)
 
@@ -44,25 +36,20 @@ def file(tmp_path):
 
 
 def test_a_line_is_on_the_disk_before_the_next_is_written(file):
-    append(file, QUESTIONS[:1])
     with appender(file, Question) as write:
+        write(QUESTIONS[0])
+        line = '{"answer":null,"family":null,"group":null,"id":"a","question":"Was ist ½ + ½?"}\n'
+        assert file.read_bytes() == line.encode()
         write(QUESTIONS[1])
         assert read(file) == QUESTIONS[:2]
-        write(QUESTIONS[2])
-        assert read(file) == QUESTIONS
-    first = file.read_text(encoding="utf-8").splitlines()[0]
-    line = '{"answer":null,"family":null,"group":null,"id":"a","question":"Was ist ½ + ½?"}'
-    assert first == line
 
 
 def test_torn_at_every_byte_offset(file):
     append(file, QUESTIONS)
     whole = file.read_bytes()
-    ends = [i for i in range(len(whole) + 1) if whole[:i].endswith(b"}\n") or not i]
     for cut in range(len(whole) + 1):
         file.write_bytes(whole[:cut])
-        # A record is complete with its brace; the newline may be missing.
-        complete = sum(end - 1 <= cut for end in ends[1:])
+        complete = (whole[:cut] + b"\n").count(b"}\n")  # with its brace; a newline may be missing
         assert read(file) == QUESTIONS[:complete], cut
         append(file, QUESTIONS[complete:])
         assert file.read_bytes() == whole, cut
@@ -90,7 +77,7 @@ BAD_LINES = {
 
 
 @pytest.mark.parametrize(("content", "line", "field"), BAD_LINES.values(), ids=BAD_LINES)
-@pytest.mark.parametrize("use", [read, lambda file: append(file, [])], ids=["read", "append"])
+@pytest.mark.parametrize("use", [read, append])
 def test_bad_lines_are_named_and_kept(file, use, content, line, field):
     file.parent.mkdir()
     file.write_bytes(content)
@@ -101,33 +88,22 @@ def test_bad_lines_are_named_and_kept(file, use, content, line, field):
     assert file.read_bytes() == content
 
 
-def test_a_bad_field_deep_inside_is_named(file):
-    talk = ({"role": "user", "content": "Q"}, {"role": "nobody", "content": "Q"})
-    write_records(
-        file,
-        [TrainExample(prompt=talk, completion="A", format="cot-zero", question_id="q", path=0)],
-    )
-    with pytest.raises(LmsiError, match=r":1: field 'prompt\[1\].role'"):
+def test_what_cannot_be_used_is_named(tmp_path):
+    file, folder = tmp_path / "questions.jsonl", tmp_path
+    for use, place, told in (
+        (read, file, "cannot be read"),
+        (read, folder, "cannot be read"),
+        (append, folder, "cannot be written"),
+        (read_object, file, "cannot be read"),
+    ):
+        with pytest.raises(LmsiError, match=f"{place.name}: {told}"):
+            use(place)
+    file.write_text('{"prompt": [{"role": "nobody"}]}')
+    assert read_object(file) == {"prompt": [{"role": "nobody"}]}
+    with pytest.raises(LmsiError, match=r"jsonl:1: field 'prompt\[0\].role'"):
         read(file, TrainExample)
-
-
-def test_a_missing_file_and_a_folder_in_its_place_are_told(file, tmp_path):
-    with pytest.raises(LmsiError, match=r"questions.jsonl: cannot be read"):
-        read(file)
-    with pytest.raises(LmsiError, match="cannot be read"):
-        read(tmp_path)
-    with pytest.raises(LmsiError, match="cannot be written"):
-        append(tmp_path, [])
-
-
-def test_a_file_of_one_object(file):
-    with pytest.raises(LmsiError, match=r"questions.jsonl: cannot be read"):
-        read_object(file)
-    file.parent.mkdir()
-    file.write_text('{"a": [1]}')
-    assert read_object(file) == {"a": [1]}
     file.write_text("[1]")
-    with pytest.raises(LmsiError, match=r"questions.jsonl: not of this version of lmsi: expected"):
+    with pytest.raises(LmsiError, match=r"jsonl: not of this version of lmsi: expected"):
         read_object(file)
 
 
@@ -151,18 +127,17 @@ def test_a_full_disk_leaves_whole_lines(file, room):
     assert read(file)[-3:] == QUESTIONS
 
 
-def test_fsync_that_fails_is_told(file, monkeypatch):
+def test_fsync_that_fails_is_told_and_the_callers_own_error_is_not_blamed_on_it(file, monkeypatch):
     def fail(_):
         raise OSError(errno.EIO, "Input/output error")
 
-    for fault, told in ((LmsiError, "Input/output error"), (ConnectionError, None)):
-        with pytest.raises(fault, match=told), appender(file, Question) as write:
-            write(QUESTIONS[0])
-            if fault is ConnectionError:  # the caller's own is not blamed on the file
-                raise fault
-            monkeypatch.setattr(os, "fsync", fail)
-        monkeypatch.undo()
-    assert read(file) == QUESTIONS[:1] * 2
+    with pytest.raises(ConnectionError), appender(file, Question) as write:
+        write(QUESTIONS[0])
+        raise ConnectionError
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(LmsiError, match="Input/output error"):
+        append(file, QUESTIONS[1:])
+    assert read(file) == QUESTIONS
 
 
 def test_fsync_at_most_once_a_second(file, monkeypatch):
@@ -175,37 +150,28 @@ def test_fsync_at_most_once_a_second(file, monkeypatch):
     assert len(calls) == 1 + 3 + 1
 
 
-@given(st.integers(0, 40), st.integers(0, 5))
-@settings(max_examples=30)
-def test_a_shuffled_file_is_what_a_shuffled_list_would_be(tmp_path_factory, count, seed):
-    long = "?" * 5000  # more than one reading takes
-    records = [Question(id=f"q{i}", question=long * (i % 3 == 1)) for i in range(count)]
-    path = tmp_path_factory.mktemp("s") / "q.jsonl"
+def shuffled(path, records, seed=0):
     with shuffled_writer(path, seed) as write:
-        write(*records[:3])
-        write(*records[3:])
-    random.Random(seed).shuffle(records)
-    assert read(path) == records
-
-
-def shuffled(path, records):
-    with shuffled_writer(path, 0) as write:
         for record in records:
             write(record)
 
 
+def test_a_shuffled_file_is_what_a_shuffled_list_would_be(file):
+    long = "?" * 5000  # more than one reading takes
+    records = [Question(id=f"q{i}", question=long * (i % 3 == 1)) for i in range(40)]
+    shuffled(file, records, 3)
+    random.Random(3).shuffle(records)
+    assert read(file) == records
+
+
 @pytest.mark.parametrize("write", [write_records, shuffled])
-def test_a_file_that_is_not_finished_leaves_the_old_one(tmp_path, write):
+def test_a_file_that_is_not_finished_leaves_the_old_one(file, write):
     def unfinished():
         yield QUESTIONS[1]
         raise KeyError
 
-    path = tmp_path / "q.jsonl"
-    write_records(path, QUESTIONS[:1])
-    before = path.read_bytes()
+    write_records(file, QUESTIONS[:1])
     with pytest.raises(KeyError):
-        write(path, unfinished())
-    assert path.read_bytes() == before
-    assert [p.name for p in tmp_path.iterdir()] == ["q.jsonl"]
-    write(path, QUESTIONS[1:2])
-    assert read(path) == QUESTIONS[1:2]
+        write(file, unfinished())
+    assert read(file) == QUESTIONS[:1]
+    assert [*file.parent.iterdir()] == [file]

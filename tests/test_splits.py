@@ -34,28 +34,22 @@ def test_the_first_part_stands_for_all_and_any_other_name_is_one_file(parts, tmp
     assert stem_of(parts[0]) == "m" and stem_of(parts[0].with_name("x.y.gguf")) == "x.y"
 
 
-def test_a_missing_part_is_named(parts):
-    parts[2].unlink()
-    for use in (read_metadata, LlamaModel, sha256_file, read_meta, Mark):
-        with pytest.raises(LmsiError, match=f"{parts[2].name}: no such file") as e:
-            use(parts[0])
-        assert "one folder" in e.value.hint
-
-
-def test_a_damaged_part_is_named(parts):
-    parts[2].write_bytes(parts[2].read_bytes()[:5000])
-    with pytest.raises(LmsiError, match=f"{parts[2].name}: .*cut short or damaged"):
-        readers(parts[0])
-    parts[1].write_bytes(b"version https://git-lfs.github.com/spec/v1")
-    with pytest.raises(LmsiError, match=f"{parts[1].name}: a pointer of Git LFS"):
-        LlamaModel(parts[0])
-
-
-def test_a_part_under_another_name_is_told(parts):
-    other = parts[1].rename(parts[1].with_name("other.gguf"))
+def test_a_part_that_is_damaged_renamed_lost_or_a_pointer_is_named(parts):
+    first, second, third = parts
+    third.write_bytes(third.read_bytes()[:5000])
+    with pytest.raises(LmsiError, match=f"{third.name}: .*cut short or damaged"):
+        readers(first)
+    other = second.rename(second.with_name("other.gguf"))
     with pytest.raises(LmsiError, match=r"other.gguf: one of 3 parts of a model") as e:
         read_metadata(other)
     assert "llama-gguf-split --merge" in e.value.hint
+    for use in (read_metadata, LlamaModel, sha256_file, read_meta, Mark):
+        with pytest.raises(LmsiError, match=f"{second.name}: no such file") as e:
+            use(first)
+        assert "one folder" in e.value.hint
+    second.write_bytes(b"version https://git-lfs.github.com/spec/v1")
+    with pytest.raises(LmsiError, match=f"{second.name}: a pointer of Git LFS"):
+        LlamaModel(first)
 
 
 def test_facts_are_those_of_the_whole(whole, parts):
@@ -64,19 +58,14 @@ def test_facts_are_those_of_the_whole(whole, parts):
     size = sum(p.stat().st_size for p in parts)
     assert several.pop("file_bytes") == size > one.pop("file_bytes")
     assert one == several
-    assert read_meta(parts[0])._replace(rope_factors=None) == read_meta(whole)._replace(
-        rope_factors=None
-    )
-    assert read_meta(parts[0]).parameters == read_meta(whole).parameters
+    meta, wanted = (read_meta(f)._replace(rope_factors=None) for f in (parts[0], whole))
+    assert meta == wanted
     assert tensor_types(parts[0]) == tensor_types(whole)
 
 
-def test_every_part_is_in_the_hash(whole, parts):
-    bytes_ = b"".join(p.read_bytes() for p in parts)
-    before = sha256_file(parts[0])
-    assert before == hashlib.sha256(bytes_).hexdigest()
-    assert sha256_file(whole) == hashlib.sha256(whole.read_bytes()).hexdigest()
-    meta = read_meta(parts[0])
+def test_every_part_is_in_the_hash(parts):
+    before, meta = sha256_file(parts[0]), read_meta(parts[0])
+    assert before == hashlib.sha256(b"".join(p.read_bytes() for p in parts)).hexdigest()
     parts[2].write_bytes(parts[2].read_bytes() + b"x")
     assert sha256_file(parts[0]) != before
     assert read_meta(parts[0]) is not meta  # what was read is not remembered of other files
@@ -93,9 +82,8 @@ def test_a_part_that_changes_while_it_is_in_use_is_seen_and_one_that_goes_is_bor
 
 def test_merging_writes_one_file(whole, parts, tmp_path):
     merge(parts[0], Lora(1.0, {}), tmp_path / "out.gguf", 1.0)
-    assert read_metadata(tmp_path / "out.gguf") | {"file_bytes": 0} == (
-        read_metadata(whole) | {"file_bytes": 0}
-    )
+    found, wanted = (read_metadata(f) for f in (tmp_path / "out.gguf", whole))
+    assert found | {"file_bytes": 0} == wanted | {"file_bytes": 0}
     [reader] = readers(tmp_path / "out.gguf")
     assert not [name for name in reader.fields if name.startswith("split.")]
     LlamaModel(tmp_path / "out.gguf").close()

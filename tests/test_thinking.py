@@ -3,7 +3,7 @@
 import pytest
 from builders import path
 
-from lmsi_cli.thinking import answer_part, answer_start, closing, left_open
+from lmsi_cli.thinking import answer_part, closing, left_open
 from lmsi_cli.voting.ballots import is_refuted
 
 CHANNEL, FINAL = "<|channel|>analysis<|message|>", "<|channel|>final<|message|>"
@@ -37,42 +37,28 @@ CHANNEL, FINAL = "<|channel|>analysis<|message|>", "<|channel|>final<|message|>"
 )
 def test_the_answer_stands_after_the_last_closed_block(text, part):
     assert answer_part(text) == part
-    start = answer_start(text)
-    assert (text[start:] if start is not None else "") == part
 
 
 @pytest.mark.parametrize(
-    ("prompt", "begun"),
+    ("prompt", "begun", "mark"),
     [
-        ("<|assistant|>\n", ""),
-        ("<|assistant|>\n<think>\n", "<think>\n"),
-        ("<|assistant|>\n<think>\n</think>\n", ""),
-        ("<think></think><think>", "<think>"),
-        ("[INST]2 + 2?[/INST][THINK]", "[THINK]"),
-        ("<start_of_turn>model\n<unused94>thought\n", "<unused94>thought\n"),
-        ("<|start|>assistant", ""),
-        ("Here is my thought process: name it so.", ""),  # a prompt's own words
+        ("<|assistant|>\n", "", ""),
+        ("<|assistant|>\n<think>\n", "<think>\n", "</think>"),
+        ("<|assistant|>\n<think>\n</think>\n", "", ""),
+        ("<think></think><think>", "<think>", "</think>"),
+        ("[INST]2 + 2?[/INST][THINK]so", "[THINK]so", "[/THINK]"),
+        ("<start_of_turn>model\n<unused94>thought\n", "<unused94>thought\n", "<unused95>"),
+        (f"<|start|>assistant{CHANNEL}", CHANNEL, FINAL),
+        ("<|start|>assistant", "", ""),
+        ("Here is my thought process: name it so.", "", ""),  # a prompt's own words
     ],
 )
-def test_a_block_that_a_prompt_leaves_open(prompt, begun):
+def test_a_block_that_a_prompt_leaves_open_is_closed_by_its_own_mark(prompt, begun, mark):
     assert left_open(prompt) == begun
+    assert closing(begun) == mark
 
 
 def test_what_is_thought_refutes_nothing():
     wrong = "<think>2 + 2 = 5? No.</think> 2 + 2 = 4. The answer is 4."
     assert not is_refuted(path(text=wrong))
     assert is_refuted(path(text=wrong.replace("2 + 2 = 4.", "2 + 2 = 6.")))
-
-
-@pytest.mark.parametrize(
-    ("block", "mark"),
-    [
-        ("<think>\n", "</think>"),
-        ("[THINK]so", "[/THINK]"),
-        ("<unused94>thought\n", "<unused95>"),
-        (CHANNEL, FINAL),
-        ("plain", ""),
-    ],
-)
-def test_every_block_is_closed_by_its_own_mark(block, mark):
-    assert closing(block) == mark
