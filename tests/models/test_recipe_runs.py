@@ -13,10 +13,10 @@ RECIPE = TINYMATH / "recipe"
 
 
 def run_script(folder, name, *arguments):
-    """Run a script; its exit code and what it said."""
-    out, err = folder / "said", folder / "complained"
-    process = forked.script(RECIPE / f"{name}.py", *arguments, out=out, err=err)
-    return forked.ended(process), out.read_text(), err.read_text()
+    """Run a script; its exit code and what it said on stderr."""
+    err = folder / "err"
+    process = forked.script(RECIPE / f"{name}.py", *arguments, out=folder / "out", err=err)
+    return forked.ended(process), err.read_text()
 
 
 def test_layers_that_hold_nothing_are_the_ones_to_go():
@@ -32,8 +32,7 @@ def test_layers_that_hold_nothing_are_the_ones_to_go():
     assert prune.choose_layers(model, 1, ids) == (1,)
     small = prune.pruned(model, (1,))
     assert prune.trial_loss(small, ids) == pytest.approx(prune.trial_loss(model, ids), abs=1e-4)
-    assert len(model.model.layers) == 2 and small.config.num_hidden_layers == 1
-    assert model.config.num_hidden_layers == 2
+    assert (model.config.num_hidden_layers, small.config.num_hidden_layers) == (2, 1)
 
 
 def test_heads_are_interleaved_for_llama_cpp():
@@ -41,15 +40,6 @@ def test_heads_are_interleaved_for_llama_cpp():
 
     rows = np.arange(8).reshape(8, 1)  # two heads of four rows
     assert interleave(rows, heads=2).ravel().tolist() == [0, 2, 1, 3, 4, 6, 5, 7]
-
-
-def test_a_pool_does_not_depend_on_the_number_of_processes():
-    from corpus import load_tokenizer, plan_shards
-
-    tokenizer = load_tokenizer(TINYMATH / "tokenizer.json")
-    shards = plan_shards(20_000, tokenizer)
-    assert [shard.documents for shard in shards] == [7_500, 7_500, 5_000]
-    assert [shard.seed for shard in shards] == [1_000, 1_001, 1_002]
 
 
 @pytest.mark.slow
@@ -89,23 +79,12 @@ def test_the_whole_recipe_runs_small(tmp_path):
         ("prune", "--smoke", "--base", hard, "--out", small, "--layers", 1, "--soft", 0.5,
          "--tokenizer", tokenizer, "--device", "cpu"),
     ):  # fmt: skip
-        code, _, err = run_script(tmp_path, *command)
+        code, err = run_script(tmp_path, *command)
         assert code == 0, err
     reader = gguf.GGUFReader(out)
-    names = {tensor.name for tensor in reader.tensors}
-    assert {"token_embd.weight", "output_norm.weight", "blk.1.attn_q.weight"} <= names
-    assert len(names) == 2 + 2 * 9
+    assert len(reader.tensors) == 2 + 2 * 9
     assert reader.fields["general.architecture"].contents() == "llama"
     assert reader.fields["tokenizer.ggml.pre"].contents() == "smollm"
-    assert sorted(path.name for path in hard.iterdir()) == [
-        "config.json",
-        "generation_config.json",
-        "model.safetensors",
-        "plan.json",
-        "tokenizer.json",
-    ]
-    kept = json.loads((small / "config.json").read_text())
-    assert kept["num_hidden_layers"] == 1
+    assert json.loads((small / "config.json").read_text())["num_hidden_layers"] == 1
     again = ("pretrain", "--smoke", "--out", base, "--tokenizer", tokenizer)
-    _, _, err = run_script(tmp_path, *again)
-    assert "finished already" in err
+    assert "finished already" in run_script(tmp_path, *again)[1]
