@@ -14,7 +14,6 @@ from lmsi_cli.config import TABLES
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.run_folder import RunDir
 
-SETTINGS = {"sample": "sample", "vote": "vote", "train": "train", "evaluate": "eval"}
 SERVER = {"engine": "openai", "base_url": "http://127.0.0.1:9", "model": "x"}
 
 
@@ -29,16 +28,16 @@ assert not {"torch", "transformers", "llama_cpp"} & set(sys.modules)
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-@pytest.mark.parametrize(("name", "table"), SETTINGS.items())
-def test_settings_are_those_of_the_command(name, table):
+@pytest.mark.parametrize("name", ["sample", "vote", "train", "evaluate"])
+def test_settings_are_those_of_the_command(name):
     parameters = inspect.signature(getattr(lmsi_cli, name)).parameters
-    defaults = {f.name: f.default for f in msgspec.structs.fields(TABLES[table])}
+    table = TABLES["eval" if name == "evaluate" else name]
+    defaults = {f.name: f.default for f in msgspec.structs.fields(table)}
     assert defaults.items() <= {p.name: p.default for p in parameters.values()}.items()
 
 
 def test_results_show_their_tables(sampled, capfd):
-    run, test = RunDir("r"), sampled / "te<b>st.jsonl"
-    (sampled / "test.jsonl").rename(test)
+    run, test = RunDir("r"), (sampled / "test.jsonl").rename("te<b>st.jsonl")
     drawn = lmsi_cli.sample("q.jsonl", "r", model="m.gguf", threads=1, paths=2, max_tokens=8)
     commands.give_answers(run, " 3 + 4 = 8. The answer is 7.")
     measured = lmsi_cli.evaluate("r", test, modes=["cot"], threads=1, max_tokens=8, quiet=True)

@@ -19,16 +19,14 @@ MORE = "sample made/generated.jsonl -o made -n 5 --threads 1 --quiet"
 
 def test_a_model_that_writes_nonsense_keeps_nothing_and_says_why(folder, lmsi):
     (folder / "s.jsonl").write_text(SEEDS)
-    done = lmsi(*QUESTIONS.split())
-    assert done.exit_code == 1
+    done, run = lmsi(*QUESTIONS.split()), RunDir("r")
+    assert done.exit_code == 1 and "questions kept" in done.stdout
     assert "error: r: no question was kept of 32 drafts; most often (" in done.stderr
-    assert "questions kept" in done.stdout
-    assert RunDir("r").generated.read_bytes() == b""
-    drafts = RunDir("r").drafts.read_bytes()
-    again = lmsi(*QUESTIONS.split(), "--temperature", "0.5")
-    assert "the drafts in r had other settings: temperature: 1.0 in the run" in again.stderr
-    assert RunDir("r").drafts.read_bytes() == drafts
-    assert lmsi(*QUESTIONS.split(), "--temperature", "0.5", "--overwrite").exit_code == 1
+    drafts = run.drafts.read_bytes()
+    told = "the drafts in r had other settings: temperature: 1.0 in the run"
+    refused(lmsi(*QUESTIONS.split(), "--temperature", "0.5"), told)
+    assert (run.generated.read_bytes(), run.drafts.read_bytes()) == (b"", drafts)
+    lmsi(*QUESTIONS.split(), "--temperature", "0.5", "--overwrite")
     assert settings("r", "questions")["temperature"] == 0.5
 
 

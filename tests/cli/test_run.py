@@ -28,10 +28,7 @@ RUN = ("run", "q.jsonl", "-o", "two", "--probe", "probe.jsonl", "--data", "exam.
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """Stand beside questions, a probe, an exam and a small configuration.
-
-    Tests build on one another's runs.
-    """
+    """Stand beside questions, a probe and an exam; tests build on one another's runs."""
     folder = tmp_path_factory.mktemp("run")
     probe = (MODELS / "probe.jsonl").read_text().splitlines(True)[:PROBE]
     others = (MODELS / "questions.jsonl").read_text().splitlines(True)[:OTHERS]

@@ -24,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
 from hf_to_gguf import build, write
 
 QUICK = ("--max-steps", 3, "--rank", 2, "--batch-size", 4, "--set", "dtype=fp32", "-q")
+ASK = "--prompt cot-zero --modes cot --max-tokens 4 --threads 1 -q --json"
 
 
 @pytest.fixture
@@ -86,12 +87,11 @@ def test_a_student_of_another_make_goes_the_whole_way(teacher, folder, lmsi):
     assert settings["sample"]["model_sha256"] == sha256_file(qwen2)
     assert settings["train"]["base_sha256"] == sha256_file(qwen2)
 
-    few_tokens = ("--modes", "cot", "--max-tokens", "4", "--threads", "1", "-q")
-    done = works("eval", run.root, "--data", "test.jsonl", *few_tokens, "--json")
-    [result] = json.loads(done.stdout)
+    ask = ("eval", run.root, *ASK.split(), "--data")
+    [result] = json.loads(works(*ask, "test.jsonl").stdout)
     assert [v["name"] for v in result["variants"]] == ["base", "adapter"]
     (folder / "seen.jsonl").write_text(SEEN)
-    refused(lmsi("eval", run.root, "--data", "seen.jsonl", *few_tokens), "trained on: a")
+    refused(lmsi(*ask, "seen.jsonl"), "trained on: a")
     works("export", run.root, "--to", "adapter", "-q")
     card = (run.root / "export" / "adapter" / "README.md").read_text()
     assert "taught by m.gguf's votes" in card

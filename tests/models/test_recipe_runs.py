@@ -19,22 +19,6 @@ def run_script(folder, name, *arguments):
     return forked.ended(process), err.read_text()
 
 
-def test_layers_that_hold_nothing_are_the_ones_to_go():
-    import prune
-    import torch
-    from pretrain import SMOKE, make_model
-
-    model = make_model(SMOKE, 50, 3)
-    with torch.no_grad():  # the first layer adds nothing, so without it all stays the same
-        for name in ("self_attn.o_proj", "mlp.down_proj"):
-            model.model.layers[0].get_submodule(name).weight.zero_()
-    ids = torch.arange(34).reshape(2, 17)
-    assert prune.choose_layers(model, 1, ids) == (1,)
-    small = prune.pruned(model, (1,))
-    assert prune.trial_loss(small, ids) == pytest.approx(prune.trial_loss(model, ids), abs=1e-4)
-    assert (model.config.num_hidden_layers, small.config.num_hidden_layers) == (2, 1)
-
-
 def test_heads_are_interleaved_for_llama_cpp():
     from to_gguf import interleave
 
