@@ -96,7 +96,6 @@ def test_a_variable_that_is_wrong_is_named(lmsi, monkeypatch):
         ("zsh", "vote ./", "./runs/first"),
         ("fish", "sample q.jsonl -m m", "m.gguf"),
         ("bash", "sample q.jsonl --task gs", "gsm8k"),
-        ("zsh", "models show tinymath-", "tinymath-small"),
         ("bash", "sample q.jsonl --thr", "--threads"),
     ],
 )

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import ModuleType
 
 import forked
 import psutil
@@ -35,18 +36,13 @@ SECONDS = 2.0  # from SIGTERM to the end, of a core's time: other work on the ma
 QUESTIONS, PATHS = 12, 8
 
 
-class CtrlC:
-    """A finder of modules to which Ctrl-C comes while it looks for one."""
-
-    @staticmethod
-    def find_spec(name, *_):
-        if name == "lmsi_cli.cli.main":
-            raise KeyboardInterrupt
-
-
 def test_ctrl_c_while_the_command_loads_is_no_traceback(monkeypatch):
-    monkeypatch.delitem(sys.modules, "lmsi_cli.cli.main", raising=False)
-    monkeypatch.setattr(sys, "meta_path", [CtrlC, *sys.meta_path])
+    def interrupt(name):
+        raise KeyboardInterrupt
+
+    loading = ModuleType("lmsi_cli.cli.main")
+    loading.__getattr__ = interrupt
+    monkeypatch.setitem(sys.modules, "lmsi_cli.cli.main", loading)
     with pytest.raises(SystemExit) as e:
         lmsi_cli.__main__.main()
     assert e.value.code == 130
@@ -83,11 +79,10 @@ def ended(process, number=signal.SIGTERM):
 @pytest.mark.model
 @pytest.mark.slow
 def test_sampling_that_is_ended_again_and_again(tmp_path, one_block):
-    """Every line that was there at an end is kept as it was, and all paths are the same at last.
+    """Every line that was there is kept as it was, and all paths are the same in the end.
 
     To the last bit of every log-probability: in a split cache what a path is does not depend on
-    what shares its batches. Ends are counted in lines and not in seconds, so that a fast machine
-    is not done before the last one.
+    what shares its batches. Moments are lines, not seconds: a fast machine is not done before one.
     """
     whole, run = RunDir(tmp_path / "whole"), RunDir(tmp_path / "ended")
     command = sampling(run.root, one_block, "--set", "kv=split")

@@ -77,10 +77,3 @@ def test_the_live_bar_is_gone_before_the_error_is_told(lmsi, monkeypatch):
     monkeypatch.setattr("lmsi_cli.cli.main.err", lambda: told)
     lmsi(*SAMPLE.split(), "--max-tokens", "4000")
     assert "stopped" in order and order[order.count("stopped")].startswith("error: ")
-
-
-def test_colours_stay_away_where_they_are_not_wanted(lmsi, monkeypatch):
-    monkeypatch.setenv("FORCE_COLOR", "1")
-    assert "\x1b[31m" in lmsi("vote", "r").stderr
-    monkeypatch.setenv("NO_COLOR", "1")
-    assert "\x1b[31m" not in lmsi("vote", "r").stderr

@@ -54,20 +54,6 @@ def test_a_trial_is_told_kept_and_held_once():
 
 
 @pytest.mark.usefixtures("place")
-def test_too_few_questions_for_a_trial_are_refused(lmsi):
-    done = lmsi(*FOUR, "--prompt", AUTO)
-    refused(done, "--prompt auto: 4 questions are too few to try wordings on")
-    assert not RunDir("r").paths.exists()
-
-
-@pytest.mark.usefixtures("place")
-def test_without_a_wish_few_questions_are_asked_in_the_first_wording():
-    assert "asked as" not in works(*FOUR).stderr
-    assert wording_of(RunDir("r")) == candidates("", load_task("number"), False)[0]
-    assert "trial" not in RunDir("r").load_settings()
-
-
-@pytest.mark.usefixtures("place")
 def test_vote_and_eval_ask_in_the_wording_of_the_run(monkeypatch):
     works(*SAMPLE, "-n", 2, "--prompt", "other.toml")
     run = RunDir("r")
@@ -86,12 +72,16 @@ def test_vote_and_eval_ask_in_the_wording_of_the_run(monkeypatch):
 
 
 @pytest.mark.usefixtures("place")
-def test_a_folder_is_held_to_its_wording(lmsi):
-    works(*FOUR, "--prompt", "cot-zero")
+def test_few_questions_are_asked_in_the_first_wording_and_the_folder_is_held_to_it(lmsi):
+    told = "--prompt auto: 4 questions are too few to try wordings on"
+    refused(lmsi(*FOUR, "--prompt", AUTO), told)
+    assert not RunDir("r").paths.exists()
+    assert "asked as" not in works(*FOUR).stderr
+    assert wording_of(RunDir("r")) == candidates("", load_task("number"), False)[0]
+    assert "trial" not in RunDir("r").load_settings()
     for more, told in (
-        ("--prompt cot-few", "prompt: cot-zero in the run folder, cot-few now"),
+        ("--prompt cot-zero", "prompt: cot-few in the run folder, cot-zero now"),
         ("--prompt other.toml", "in the run folder, other now"),
         ("--set few_shot=message", "few_shot: turns in the run folder, message now"),
     ):
-        done = lmsi(*FOUR, *more.split())
-        refused(done, "the paths in r had other settings: ", told)
+        refused(lmsi(*FOUR, *more.split()), "the paths in r had other settings: ", told)

@@ -77,8 +77,6 @@ def test_single_commands_make_the_same_run(place):
     assert trained["proof"]["ok"] and trained["proof"]["moved"] > 0.001
     for name in ("paths.jsonl", "votes.jsonl", "train.jsonl", "adapter/adapter.gguf"):
         assert (place / "steps" / name).read_bytes() == (place / "all" / name).read_bytes(), name
-    refusal = call("train", "steps", "--rank", 2, code=1)
-    assert "rank: 4 in the run folder, 2 now" in refusal and "--overwrite" in refusal
 
 
 # -- rounds --------------------------------------------------------------------------------------

@@ -1,14 +1,18 @@
-"""The recipe of the embedded model: training text, question sets and the card."""
+"""The recipe of the embedded model: its text, question sets and card, and all of it at work."""
 
 import hashlib
 import json
-import subprocess
 import sys
 import tomllib
+from itertools import islice
 from pathlib import Path
 from random import Random
 
+import forked
+import numpy as np
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "models" / "tinymath" / "recipe"))
 import solutions
 from make_questions import KINDS, SHIPPED
 
@@ -23,6 +27,13 @@ READ = {
 }
 
 
+def run_script(folder, name, *arguments):
+    """Run a script of the recipe; its exit code and what it said on stderr."""
+    out, err = folder / "out", folder / "err"
+    process = forked.script(TINYMATH / "recipe" / f"{name}.py", *arguments, out=out, err=err)
+    return forked.ended(process), err.read_text()
+
+
 @pytest.mark.parametrize("stage", READ)
 def test_equal_seeds_give_the_text_that_the_weights_have_read(stage):
     mix = getattr(solutions, stage)
@@ -33,11 +44,10 @@ def test_equal_seeds_give_the_text_that_the_weights_have_read(stage):
 def test_the_sets_are_written_again_with_the_same_bytes_and_are_what_the_card_says(tmp_path):
     assert set(CARD["abilities"]["can"]) == set(KINDS["known"][0])
     assert set(CARD["abilities"]["half_can"]) == set(KINDS["hard"][0])
-    script = TINYMATH / "recipe" / "make_questions.py"
-    subprocess.run([sys.executable, script, "--folder", tmp_path], check=True, capture_output=True)
-    assert {file.name for file in tmp_path.iterdir()} == {wanted.file for wanted in SHIPPED}
+    assert run_script(tmp_path, "make_questions", "--folder", tmp_path / "sets")[0] == 0
+    assert {file.name for file in (tmp_path / "sets").iterdir()} == {s.file for s in SHIPPED}
     for wanted in SHIPPED:
-        data, told = (tmp_path / wanted.file).read_bytes(), CARD["files"][wanted.file]
+        data, told = (tmp_path / "sets" / wanted.file).read_bytes(), CARD["files"][wanted.file]
         assert data == (TINYMATH / wanted.file).read_bytes()
         records = [json.loads(line) for line in data.splitlines()]
         assert len(records) == told["count"]
@@ -58,3 +68,58 @@ def test_a_card_agrees_with_its_files(name):
         assert reader.fields[f"llama.{field}"].contents() == facts[fact]
     for file in (card["questions"], *card["tests"]):
         assert (folder / file).is_file()
+
+
+def test_heads_are_interleaved_for_llama_cpp():
+    from to_gguf import interleave
+
+    rows = np.arange(8).reshape(8, 1)  # two heads of four rows
+    assert interleave(rows, heads=2).ravel().tolist() == [0, 2, 1, 3, 4, 6, 5, 7]
+
+
+@pytest.mark.slow
+def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path):
+    import torch
+    from pretrain import SMOKE, make_model, windows
+    from train_loop import Machine, Plan, Trainer
+
+    plan = Plan(6 * 32, 6 * 32, 2, 16, 1e-3, "half", 2, 0.1, 5)
+    pool = np.random.default_rng(0).integers(50, size=400, dtype=np.uint16)
+
+    def trainer(folder):
+        return Trainer(make_model(SMOKE, 50, plan.seed), plan, Machine("cpu", False, 3), folder)
+
+    whole = trainer(tmp_path / "whole")
+    whole.run(lambda step: windows(pool, plan, step))
+    stopped = trainer(tmp_path / "stopped")
+    stopped.run(lambda step: islice(windows(pool, plan, step), 4))  # saved after the third step
+    resumed = trainer(tmp_path / "stopped")
+    resumed.resume()
+    assert resumed.step == 3
+    resumed.run(lambda step: windows(pool, plan, step))
+    for left, right in zip(whole.model.parameters(), resumed.model.parameters(), strict=True):
+        assert torch.equal(left, right)
+
+
+@pytest.mark.slow
+def test_the_whole_recipe_runs_small(tmp_path):
+    gguf = pytest.importorskip("gguf")
+    tokenizer, base, hard = tmp_path / "tokenizer.json", tmp_path / "base", tmp_path / "hard"
+    out, small = tmp_path / "model.gguf", tmp_path / "small"
+    for command in (
+        ("train_tokenizer", "--smoke", "--out", tokenizer),
+        ("pretrain", "--smoke", "--out", base, "--tokenizer", tokenizer, "--device", "cpu"),
+        ("continue_hard", "--smoke", "--base", base, "--out", hard, "--device", "cpu"),
+        ("to_gguf", hard, "--out", out, "--type", "q8_0"),
+        ("prune", "--smoke", "--base", hard, "--out", small, "--layers", 1, "--soft", 0.5,
+         "--tokenizer", tokenizer, "--device", "cpu"),
+    ):  # fmt: skip
+        code, err = run_script(tmp_path, *command)
+        assert code == 0, err
+    reader = gguf.GGUFReader(out)
+    assert len(reader.tensors) == 2 + 2 * 9
+    assert reader.fields["general.architecture"].contents() == "llama"
+    assert reader.fields["tokenizer.ggml.pre"].contents() == "smollm"
+    assert json.loads((small / "config.json").read_text())["num_hidden_layers"] == 1
+    again = ("pretrain", "--smoke", "--out", base, "--tokenizer", tokenizer)
+    assert "finished already" in run_script(tmp_path, *again)[1]
