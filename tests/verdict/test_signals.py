@@ -65,9 +65,10 @@ def test_chance_agreement_is_no_agreement(kind, chance):
 
 
 def test_the_chance_level_of_the_task_counts_where_the_sample_hides_it():
-    """Each question's paths all say one thing; drawn evenly from four, twelve would agree less."""
-    runs = [question(i, [("ABCD"[i % 4], None)] * PATHS) for i in range(20)]
-    assert signals_of(runs, 0.25)["above chance"].low > 0.4
+    """By chance twelve answers out of eight agree less than out of the task's two."""
+    runs = [question(i, [("ABCDEFGH"[i % 8], None)] * PATHS) for i in range(24)]
+    free, bound = (signals_of(runs, chance)["above chance"].value for chance in (None, 0.5))
+    assert bound < free - 0.2
 
 
 def test_a_long_run_is_looked_at_evenly_and_in_any_order(monkeypatch):
