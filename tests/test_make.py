@@ -1,7 +1,4 @@
-"""`make install` with a Python that only notes what it is asked: which llama.cpp is installed.
-
-And the pins that it installs.
-"""
+"""`make install` with a Python that only notes what it is asked; and the pins that it installs."""
 
 import os
 import re
@@ -26,42 +23,32 @@ GCC = "g++ 12.2.0\\nCopyright (C) 2022 Free Software Foundation, Inc."
 CLANG = "clang version 19.1.0"
 
 
-def script(path, text):
-    path.write_text(text)
-    path.chmod(0o755)
-    return path
-
-
-@pytest.fixture
-def install(tmp_path):
-    """Make in a folder whose name has a space; the settings and arguments of every pip call."""
-    folder = tmp_path / "a b"
+def install(folder, flags, compiler):
+    """Make in a folder; the settings and arguments of every pip call for llama.cpp."""
     folder.mkdir()
     for name in ("Makefile", "pyproject.toml", "constraints.txt"):
         shutil.copy(ROOT / name, folder)
-    script(folder / "python", PYTHON)
-
-    def call(flags, compiler, **env):
-        (folder / "cpu").write_text(f"processor: 0\nflags\t\t: fpu {flags}\n")
-        script(folder / "cxx", f"#!/bin/sh\nprintf '{compiler}\\n'\n")
-        told = {**os.environ, "CXX": "./cxx", **env}
-        command = ["make", "-s", "install", "PYTHON=./python", "CPUINFO=cpu"]
-        subprocess.run(command, cwd=folder, env=told, check=True, capture_output=True)
-        calls = [line.partition(" | ") for line in (folder / "asked").read_text().splitlines()]
-        return folder, [(args, what) for args, _, what in calls if "llama-cpp-python" in what]
-
-    return call
+    for name, text in (("python", PYTHON), ("cxx", f"#!/bin/sh\nprintf '{compiler}\\n'\n")):
+        (folder / name).write_text(text)
+        (folder / name).chmod(0o755)
+    (folder / "cpu").write_text(f"processor: 0\nflags\t\t: fpu {flags}\n")
+    env = {**os.environ, "CXX": "./cxx", "CMAKE_ARGS": "-DGGML_BLAS=on"}
+    command = ["make", "-s", "install", "PYTHON=./python", "CPUINFO=cpu"]
+    subprocess.run(command, cwd=folder, env=env, check=True, capture_output=True)
+    calls = [line.partition(" | ") for line in (folder / "asked").read_text().splitlines()]
+    return [(args, what) for args, _, what in calls if "llama-cpp-python" in what]
 
 
 @pytest.mark.parametrize(
     ("flags", "compiler"), [("avx2", GCC), ("amx_tile amx_int8", CLANG), ("amx_int8x", GCC)]
 )
-def test_elsewhere_nothing_changes(install, flags, compiler):
-    assert install(flags, compiler)[1] == []
+def test_elsewhere_nothing_changes(tmp_path, flags, compiler):
+    assert install(tmp_path / "r", flags, compiler) == []
 
 
-def test_with_amx_and_gcc_llama_cpp_is_built_with_our_header(install):
-    folder, [(args, what)] = install("amx_tile amx_int8", GCC, CMAKE_ARGS="-DGGML_BLAS=on")
+def test_with_amx_and_gcc_llama_cpp_is_built_with_our_header(tmp_path):
+    folder = tmp_path / "a b"  # a space in the name
+    [(args, what)] = install(folder, "amx_tile amx_int8", GCC)
     mended = f"-DCMAKE_PROJECT_INCLUDE={folder}/lmsi_cli/engine/amx.cmake"
     assert shlex.split(args) == ["-DGGML_BLAS=on", mended]
     assert what.endswith("--no-cache-dir --no-binary llama-cpp-python llama-cpp-python")

@@ -28,9 +28,9 @@ def wheel(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def elsewhere(wheel, tmp_path_factory):
-    """A fresh environment with the wheel alone; its dependencies are lent by this one.
+    """A fresh environment with the wheel; this one lends its dependencies, but those of training.
 
-    Those of training are not: `pip install lmsi` does without.
+    `pip install lmsi` does without them.
     """
     home = tmp_path_factory.mktemp("elsewhere")
     venv.create(home / "env", with_pip=False)
@@ -58,21 +58,14 @@ def lmsi(home, *arguments, code=0):
     return done.stderr if code else done.stdout
 
 
-def test_the_model_is_found_inside_the_environment(elsewhere):
-    assert [card["name"] for card in json.loads(lmsi(elsewhere, "models", "--json"))] == [
-        "tinymath",
-        "tinymath-small",
-    ]
+@pytest.mark.model
+def test_the_model_that_it_brings_samples_there(elsewhere):
+    models = json.loads(lmsi(elsewhere, "models", "--json"))
+    assert [card["name"] for card in models] == ["tinymath", "tinymath-small"]
     shown = json.loads(lmsi(elsewhere, "models", "show", "tinymath", "--json"))
     assert Path(shown["file"]).is_relative_to(elsewhere / "env")
-    assert shown["metadata"]["architecture"] == "llama"
-
-
-@pytest.mark.model
-def test_it_samples_there(elsewhere):
     (elsewhere / "q.txt").write_text("Tom has 3 apples and gets 4 more. How many has Tom now?\n")
     lmsi(elsewhere, "sample", "q.txt", "-o", "run", "-n", "1", "--max-tokens", "64")
-    assert len((elsewhere / "run" / "paths.jsonl").read_text().splitlines()) == 1
     lmsi(elsewhere, "vote", "run", "--preset", "paper")
     assert lmsi(elsewhere, "doctor").splitlines()[-1].endswith(INSTALL)
     for command in ("train run --force", "run q.txt"):
@@ -83,9 +76,6 @@ def test_it_samples_there(elsewhere):
 
 def test_what_is_packed(wheel):
     names = zipfile.ZipFile(wheel).namelist()
-    assert "lmsi_cli/models/tinymath/card.toml" in names
-    assert "lmsi_cli/models/tinymath-small/card.toml" in names
     assert "lmsi_cli/models/tinymath/recipe/families.py" in names  # how the model came about
-    assert "lmsi_cli/tasks/tinymath.toml" in names
     assert {"lmsi_cli/engine/amx.h", "lmsi_cli/engine/amx.cmake"} <= set(names)  # doctor's line
     assert not [n for n in names if "__pycache__" in n or n.startswith("tests")]

@@ -14,8 +14,6 @@ from lmsi_cli.config import TABLES
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.run_folder import RunDir
 
-SETTINGS = {"sample": "sample", "vote": "vote", "train": "train", "evaluate": "eval"}
-
 SERVER = {"engine": "openai", "base_url": "http://127.0.0.1:9", "model": "x"}
 
 
@@ -30,20 +28,20 @@ assert not {"torch", "transformers", "llama_cpp"} & set(sys.modules)
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-@pytest.mark.parametrize(("name", "table"), SETTINGS.items())
-def test_settings_are_those_of_the_command(name, table):
+@pytest.mark.parametrize("name", ["sample", "vote", "train", "evaluate"])
+def test_settings_are_those_of_the_command(name):
     parameters = inspect.signature(getattr(lmsi_cli, name)).parameters
-    defaults = {f.name: f.default for f in msgspec.structs.fields(TABLES[table])}
+    table = TABLES["eval" if name == "evaluate" else name]
+    defaults = {f.name: f.default for f in msgspec.structs.fields(table)}
     assert defaults.items() <= {p.name: p.default for p in parameters.values()}.items()
 
 
 def test_results_show_their_tables(sampled, capfd):
-    run, test = RunDir("r"), sampled / "te<b>st.jsonl"
-    (sampled / "test.jsonl").rename(test)
+    run, test = RunDir("r"), (sampled / "test.jsonl").rename("te<b>st.jsonl")
     drawn = lmsi_cli.sample("q.jsonl", "r", model="m.gguf", threads=1, paths=2, max_tokens=8)
-    commands.give_answers(run, " 3 + 4 = 8. <b> The answer is 7.")
+    commands.give_answers(run, " 3 + 4 = 8. The answer is 7.")
     measured = lmsi_cli.evaluate("r", test, modes=["cot"], threads=1, max_tokens=8, quiet=True)
-    quiet = capfd.readouterr()
+    assert capfd.readouterr().err == ""
     votes = lmsi_cli.vote("r", check_equations=False, max_paths_per_question=1)
     told = capfd.readouterr()
     shutil.copytree("r", "again")
@@ -58,10 +56,8 @@ def test_results_show_their_tables(sampled, capfd):
         html = result._repr_html_()
         assert words in html and "<table>" in html and "<b>" not in html
     assert (drawn.paths, votes.summary.kept_paths, measured[0].n) == (4, 2, 1)
-    assert (quiet.err, told.out) == ("", "") and "voting  2/2" in told.err
+    assert told.out == "" and "voting  2/2" in told.err
     assert msgspec.json.decode(run.status.read_bytes())["command"] == "vote r"  # for `lmsi watch`
-    with pytest.raises(LmsiError, match="is there already"):
-        lmsi_cli.report("r", test)
     lmsi_cli.report("r", "page.html")
     assert "<html" in (sampled / "page.html").read_text()
 
@@ -71,9 +67,7 @@ def test_a_dry_run_tells_and_leaves_nothing(folder):
     settings = {"model": "m.gguf", "threads": 1, "paths": 2, "max_tokens": 4, "prompt": "auto"}
     told = lmsi_cli.sample("q.txt", "new", dry_run=True, quiet=True, **settings)
     assert told.trial.questions == 5 and told.cost.seconds > 0 and "Tom has" in told.prompt[0].text
-    html = told._repr_html_()
-    for title in ("wordings, tried on 5 questions", "prompts", "cost"):
-        assert f"<caption>{title}</caption>" in html
+    assert "<caption>wordings, tried on 5 questions</caption>" in told._repr_html_()
     assert not (folder / "new").exists()
 
 
@@ -86,6 +80,7 @@ def test_a_dry_run_tells_and_leaves_nothing(folder):
         (lambda: lmsi_cli.sample("q.jsonl", "new", dry_run=True, **SERVER), "only the server", ""),
         (lambda: lmsi_cli.evaluate("r", []), "no questions to measure on", "--data"),
         (lambda: lmsi_cli.report("nowhere"), "not a run folder", "lmsi sample"),
+        (lambda: lmsi_cli.report("r", "q.jsonl"), "is there already", ""),
     ],
 )
 def test_a_mistake_is_one_line_in_a_notebook(sampled, call, told, hint):

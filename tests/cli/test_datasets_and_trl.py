@@ -9,9 +9,9 @@ from functools import partial
 from pathlib import Path as File
 
 import builders
-import msgspec
 import pytest
 from commands import give_answers, works
+from msgspec.structs import replace
 
 from lmsi_cli.engine.base import path_seed
 from lmsi_cli.jsonl import read_records, write_records
@@ -27,12 +27,13 @@ pytestmark = [
 ]
 
 TINYMATH = File(__file__).parents[2] / "models" / "tinymath"
+NAMES = ("paths", "votes", "train", "pairs")
 SCRIPT = f"""
 import json
 from datasets import load_dataset
-names = ("paths", "votes", "train", "pairs")
-data = {{n: load_dataset("json", data_files=f"r/{{n}}.jsonl", split="train") for n in names}}
-print(json.dumps({{n: list(d) for n, d in data.items()}}))
+for name in {NAMES}:
+    data = load_dataset("json", data_files=f"r/{{name}}.jsonl", split="train")
+    print(name, json.dumps(list(data)))
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 words = PreTrainedTokenizerFast(
@@ -47,54 +48,45 @@ shape = dict(hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_atte
 LlamaForCausalLM(LlamaConfig(vocab_size=len(words), **shape)).save_pretrained("tiny")
 small = dict(output_dir="out", max_steps=1, per_device_train_batch_size=2, report_to="none",
              use_cpu=True, save_strategy="no", disable_tqdm=True)
-for folder in ("r", "talk"):
-    for Config, Trainer, file in (
-        (SFTConfig, SFTTrainer, "train"), (DPOConfig, DPOTrainer, "pairs")
-    ):
-        data = load_dataset("json", data_files=f"{{folder}}/{{file}}.jsonl", split="train")
-        trainer = Trainer(
-            "tiny", args=Config(**small), train_dataset=data, processing_class=words
-        )
-        assert trainer.train().training_loss > 0
-        ids = trainer.train_dataset[0]
-        print(folder, file, words.decode(ids.get("input_ids") or ids["chosen_ids"]))
+for file, Config, Trainer in (
+    ("r/train", SFTConfig, SFTTrainer), ("r/pairs", DPOConfig, DPOTrainer),
+    ("talk/train", SFTConfig, SFTTrainer), ("talk/pairs", DPOConfig, DPOTrainer),
+):
+    data = load_dataset("json", data_files=f"{{file}}.jsonl", split="train")
+    trainer = Trainer("tiny", args=Config(**small), train_dataset=data, processing_class=words)
+    assert trainer.train().training_loss > 0
+    ids = trainer.train_dataset[0]
+    print(file, json.dumps(words.decode(ids.get("input_ids") or ids["chosen_ids"])))
 """
+
+
+def talk(role, text):
+    return (Message(role=role, content=text),)
 
 
 @pytest.mark.usefixtures("sampled")
 def test_datasets_reads_what_the_files_hold_and_trl_trains_on_it():
     """Plain text, and conversations with a variable of their template."""
-    run = RunDir("r")
+    run, talks = RunDir("r"), RunDir("talk")
     give_answers(run)
     wrong = " 3 + 5 = 8. The answer is 8."  # a path that loses
     lost = [builders.path(2, "8", wrong, question_id=q, seed=path_seed(0, q, 2)) for q in "ab"]
     write_records(run.paths, [*read_records(run.paths, Path), *lost])
     works("vote", "r")
-    asked, said, worse = (
-        (Message(role=role, content=text),)
-        for role, text in (("user", "1 + 1?"), ("assistant", "2."), ("assistant", "3."))
-    )
+    talks.create()
+    asked, said = talk("user", "1 + 1?"), talk("assistant", "2.")
     more = {"chat_template_kwargs": {"mood": "calm"}}
-    talk = RunDir("talk")
-    talk.create()
-    write_records(talk.train, [builders.example("a", asked, said, **more)] * 2)
-    pair = msgspec.structs.replace(
-        builders.preference(), prompt=asked, chosen=said, rejected=worse, **more
-    )
-    write_records(talk.pairs, [pair] * 2)
+    write_records(talks.train, [builders.example("a", asked, said, **more)] * 2)
+    pair = builders.preference(prompt=asked, chosen=said, rejected=talk("assistant", "3."))
+    write_records(talks.pairs, [replace(pair, **more)] * 2)
     env = {**os.environ, "HF_HOME": "hf", "HF_HUB_OFFLINE": "1"}
     done = subprocess.run([sys.executable, "-c", SCRIPT], env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     read = partial(json.loads, parse_float=lambda x: round(float(x), 9))  # it keeps ten places
-    first, *lines = done.stdout.splitlines()
-    found = read(first)
+    told = (line.partition(" ") for line in done.stdout.splitlines())
+    found = {name: read(text) for name, _, text in told if name.endswith(NAMES)}
     for file in (run.paths, run.votes, run.train, run.pairs):
         written = [read(line) for line in file.read_text().splitlines()]
         assert written and found[file.stem] == written
-    told = (line.split(maxsplit=2) for line in lines if line.startswith(("r ", "talk ")))
-    texts = {(folder, file): text for folder, file, text in told}
-    assert texts.keys() == {
-        (folder, file) for folder in ("r", "talk") for file in ("train", "pairs")
-    }
-    assert texts["r", "train"].startswith("Q: ")
-    assert "CALM" in texts["talk", "train"]
+    assert found["r/train"].startswith("Q: ") and "CALM" in found["talk/train"]
+    assert {"r/pairs", "talk/pairs"} < found.keys()

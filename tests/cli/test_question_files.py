@@ -1,70 +1,48 @@
-"""The matrix of question files: each kind of format through every command that reads one."""
+"""Question files of several kinds through the commands that read them."""
 
 import json
 
 import pytest
-from commands import SAMPLE, works
+from commands import QUESTIONS, SAMPLE, works
 
+from lmsi_cli.jsonl import read_records
+from lmsi_cli.records import Question
 from lmsi_cli.run_folder import RunDir
 
 pytestmark = pytest.mark.model
-ROWS = [{"id": "a", "question": "1?", "answer": "4"}, {"id": "b", "question": "2?", "answer": "6"}]
-LINES = "".join(json.dumps(row) + "\n" for row in ROWS)
-MATH = (
-    '{"problem": "3 * 4?", "solution": "It is $\\\\boxed{12}$."}\n'
-    '{"problem": "1 + 1?", "solution": "We want $\\\\boxed 2$."}\n'
-)
-BOOLQ = '{"question": "is it wet", "title": "Rain", "answer": true, "passage": "It rains."}\n'
+MATH = '{"problem": "3 * 4?", "solution": "It is $\\\\boxed{12}$."}\n'
 SPANS = {"spans": ["4", "4 yard", "4"], "types": ["number", "span", "number"]}
 DROP = {"query_id": "v1", "passage": "A 4 yard kick.", "question": "How far?"}
 
 
-def parquet(file):
-    from pyarrow import Table
-    from pyarrow.parquet import write_table
-
-    write_table(Table.from_pylist(ROWS), file)
-
-
 MEASURE = "--modes cot --threads 1 --max-tokens 4 --json --quiet"
-BOTH = {"1?": "4", "2?": "6"}
-# The argument, the file, what is in it, and the questions with their right answers.
+# The argument, what is in the file, and the questions with their right answers.
 FILES = [
-    ("q.jsonl", "q.jsonl", LINES, BOTH),
-    ("q.csv", "q.csv", "id;question;answer\na;1?;4\nb;2?;6\n", BOTH),
-    ("q.tsv", "q.tsv", "question\tid\tanswer\n1?\ta\t4\n2?\tb\t6\n", BOTH),
-    ("q.parquet", "q.parquet", parquet, BOTH),
-    ("math:m.jsonl", "m.jsonl", MATH, {"3 * 4?": "12", "1 + 1?": "2"}),
-    ("boolq:b.jsonl", "b.jsonl", BOOLQ, {"It rains.\n\nIs it wet?": "yes"}),
-    ("drop:d.jsonl", "d.jsonl", json.dumps({**DROP, "answers_spans": SPANS}),
+    ("q.csv", "id;question;answer\na;1?;4\nb;2?;6\n", {"1?": "4", "2?": "6"}),
+    ("math:m.jsonl", MATH, {"3 * 4?": "12"}),
+    ("drop:d.jsonl", json.dumps({**DROP, "answers_spans": SPANS}),
      {"A 4 yard kick.\nHow far?": "4"}),
-    ("q.txt", "q.txt", "1?\n\n2?\n", {"1?": None, "2?": None}),
+    ("q.txt", "1?\n\n2?\n", {"1?": None, "2?": None}),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("case", FILES, ids=[case[0] for case in FILES])
-def test_sample_and_eval_read_every_format(sampled, lmsi, case):
-    source, name, content, expected = case
-    if callable(content):
-        pytest.importorskip("pyarrow", reason="tables need the extra `parquet`")
-        content(sampled / name)
-    else:
-        (sampled / name).write_text(content)
+@pytest.mark.parametrize(("source", "content", "expected"), FILES, ids=[f[0] for f in FILES])
+def test_sample_and_eval_read_it(sampled, source, content, expected):
+    (sampled / source.rpartition(":")[2]).write_text(content)
     if source.startswith("math:"):
         pytest.importorskip("math_verify", reason="answers in LaTeX need the extra `latex`")
     draw = SAMPLE.replace("q.jsonl", source).replace("-o r", "-o drawn").split()
-    done = lmsi(*draw, "--quiet")
-    assert (done.exit_code, done.stderr) == (0, "")
-    kept = [json.loads(line) for line in RunDir("drawn").questions.read_text().splitlines()]
-    assert [q["question"] for q in kept] == list(expected)
-    assert {q["answer"] for q in kept} == {None}  # no right answer is near the paths
+    assert works(*draw, "--quiet").stderr == ""
+    kept = list(read_records(RunDir("drawn").questions, Question))
+    assert [q.question for q in kept] == list(expected)
+    assert {q.answer for q in kept} == {None}  # no right answer is near the paths
     if None not in expected.values():
         told = works("eval", "r", "--data", *source.split(), *MEASURE.split())
         (result,) = json.loads(told.stdout)
         assert [q["gold"] for q in result["questions"]] == list(expected.values())
 
 
-@pytest.mark.parametrize("text", ["1?\n\n2?\n", LINES], ids=["text", "jsonl"])
+@pytest.mark.parametrize("text", ["1?\n\n2?\n", QUESTIONS], ids=["text", "jsonl"])
 def test_questions_from_stdin(folder, lmsi, text):
     done = lmsi(*SAMPLE.replace("q.jsonl", "-").split(), "--json", stdin=text)
-    assert json.loads(done.stdout)["paths"] == 4
+    assert json.loads(done.stdout)["paths"] == 2 * text.count("?")

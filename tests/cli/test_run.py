@@ -14,22 +14,10 @@ from lmsi_cli.stages import rounds
 pytestmark = [pytest.mark.model, pytest.mark.slow]
 
 SMALL = """
-[sample]
-threads = 1
-paths = 3
-max_tokens = 128
-[vote]
-min_votes = 1
-formats = ["cot-zero", "direct-zero"]
-[train]
-max_steps = 1
-batch_size = 2
-rank = 4
-[eval]
-threads = 1
-limit = 1
-max_tokens = 128
-modes = ["cot"]
+sample = {threads = 1, paths = 3, max_tokens = 128}
+vote = {min_votes = 1, formats = ["cot-zero", "direct-zero"]}
+train = {max_steps = 1, batch_size = 2, rank = 4}
+eval = {threads = 1, limit = 1, max_tokens = 128, modes = ["cot"]}
 """
 MODELS = cards()["tinymath"].parent
 ALL = ("run", "-o", "all", "--set", "sample.limit=4")
@@ -40,10 +28,7 @@ RUN = ("run", "q.jsonl", "-o", "two", "--probe", "probe.jsonl", "--data", "exam.
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """Stand beside questions, a probe, an exam and a small configuration.
-
-    Tests build on one another's runs.
-    """
+    """Stand beside questions, a probe and an exam; tests build on one another's runs."""
     folder = tmp_path_factory.mktemp("run")
     probe = (MODELS / "probe.jsonl").read_text().splitlines(True)[:PROBE]
     others = (MODELS / "questions.jsonl").read_text().splitlines(True)[:OTHERS]
@@ -73,15 +58,8 @@ def test_one_command_does_it_all_and_a_second_call_nothing_again(place):
     test, unseen = call(*ALL)
     assert (test["data"], unseen["data"]) == ("test", "out_of_domain")
     assert [v["name"] for v in test["variants"]] == ["base", "adapter"]
-    for variant in test["variants"]:
-        assert [f["name"] for f in variant["figures"]] == ["CoT greedy"]
     assert [(p["line"], p["change"]["n"]) for p in test["pairs"]] == [("CoT greedy", 1)]
     before = everything(place / "all")
-    assert {
-        "run.toml", "questions.jsonl", "paths.jsonl", "votes.jsonl", "train.jsonl",
-        "adapter/adapter.gguf", "adapter/adapter_model.safetensors", "adapter/adapter_config.json",
-        "adapter/log.jsonl", "adapter/lmsi.json",
-    } <= before.keys()  # fmt: skip
     assert "adapter/checkpoint.safetensors" not in before
     assert len(before["paths.jsonl"].splitlines()) == 4 * 3
     for name in ("questions.jsonl", "paths.jsonl", "train.jsonl"):  # no right answer anywhere
@@ -99,8 +77,6 @@ def test_single_commands_make_the_same_run(place):
     assert trained["proof"]["ok"] and trained["proof"]["moved"] > 0.001
     for name in ("paths.jsonl", "votes.jsonl", "train.jsonl", "adapter/adapter.gguf"):
         assert (place / "steps" / name).read_bytes() == (place / "all" / name).read_bytes(), name
-    refusal = call("train", "steps", "--rank", 2, code=1)
-    assert "rank: 4 in the run folder, 2 now" in refusal and "--overwrite" in refusal
 
 
 # -- rounds --------------------------------------------------------------------------------------
@@ -121,29 +97,18 @@ def told(place):
         assert "interrupted" in call(*RUN, code=130)
     assert json.loads((place / "two/rounds.json").read_text())["best"]["number"] == 1
     first = everything(place / "two")
+    first.pop("run.toml")  # what a later command settles is written there, too
     told = call(*RUN)
-    after = everything(place / "two")
-    assert {name: after[name] for name in first} == first | {
-        name: after[name] for name in first if name.endswith("run.toml")
-    }
+    assert everything(place / "two").items() >= first.items()
     return told
 
 
 def test_the_second_round_draws_otherwise_with_the_first_ones_adapter(place, told):
-    first, second = told["rounds"]["rounds"]
-    assert (first["drawn_by"], second["drawn_by"]) == (0, 1)
-    assert (first["temperature"], second["temperature"]) == (0.7, 1.0)
-    assert second["started_from"] == 0
-    seeds = [
-        {json.loads(line)["seed"] for line in (place / "two" / f).read_text().splitlines()}
-        for f in ("paths.jsonl", "round-2/paths.jsonl")
-    ]
+    book = told["rounds"]["rounds"]
+    assert [(r["drawn_by"], r["temperature"]) for r in book] == [(0, 0.7), (1, 1.0)]
+    assert book[1]["started_from"] == 0
+    seeds = [{p["seed"] for p in commands.paths_in(f)} for f in ("two", "two/round-2")]
     assert len(seeds[0]) == len(seeds[1]) == 3 * (PROBE + OTHERS) and not seeds[0] & seeds[1]
-    bases = [
-        json.loads((place / "two" / f / "adapter" / "lmsi.json").read_text())["base_sha256"]
-        for f in (".", "round-2")
-    ]
-    assert bases[0] == bases[1]  # the second one trains the base, too
     settings = (place / "two/round-2/run.toml").read_text()
     assert str(place / "two/adapter/adapter.gguf") in settings
 
@@ -163,16 +128,12 @@ def test_the_probe_decides_and_is_not_trained_on_and_all_rounds_are_measured(pla
     pairs = [(c["before"], c["after"]) for c in changes if c["line"] == "CoT greedy"]
     assert pairs == [("base", "adapter"), ("adapter", "round-2")]
     assert [v["name"] for v in evaluation["variants"]] == ["base", "adapter", "round-2"]
-
-
-def test_report_and_eval_take_the_round_that_is_kept(told):
-    done = commands.call("report", "two", "--markdown")
-    number = told["rounds"]["best"]["number"]
-    assert f"Round {number} is kept, chosen by the probe" in done.stdout
-    assert "## Rounds" in done.stdout and "| round-2 |" in done.stdout
-    (evaluation,) = call("eval", "two", "--data", "exam.jsonl")
-    names = [v["name"] for v in evaluation["variants"]]
-    assert names == ["base", "adapter" if number == 1 else "round-2"]
+    shown = commands.call("report", "two", "--markdown").stdout
+    assert f"Round {book['best']['number']} is kept, chosen by the probe" in shown
+    assert "| round-2 |" in shown
+    (evaluation,) = call("eval", "two", "--data", "exam.jsonl")  # of the round that is kept
+    kept = "adapter" if book["best"]["number"] == 1 else "round-2"
+    assert [v["name"] for v in evaluation["variants"]] == ["base", kept]
 
 
 def test_changed_rounds_are_refused_and_fewer_change_nothing(place):

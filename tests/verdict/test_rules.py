@@ -2,23 +2,17 @@
 
 import random
 
-import msgspec
 import pytest
+from msgspec.structs import replace
 from verdict_helpers import BARE, judged, run_of
 
 from lmsi_cli.config import VoteConfig
 from lmsi_cli.records import Interval, Question
-from lmsi_cli.verdict.rules import CARE, STOP, STRICTER, TRAIN, Observer, Verdict, judge
+from lmsi_cli.verdict.rules import CARE, STOP, STRICTER, TRAIN, Observer, judge
 from lmsi_cli.voting.selection import select
 
-NO = ("yes", "no")
-
-
-def coin_gold(n=60):
-    rng = random.Random(7)
-    return {f"q{i}": rng.choice(NO) for i in range(n)}
-
-
+TOSS = random.Random(7)
+COIN = {"chance": 0.5, "gold": {f"q{i}": TOSS.choice(("yes", "no")) for i in range(60)}}
 CASES = {  # how the model answers, what is known of it, the verdict and a word of its reason
     "half known": ("half known", {}, TRAIN, "equations hold in"),
     "half known, probe": ("half known", {"probe": 30}, TRAIN, "more often than all paths"),
@@ -31,7 +25,7 @@ CASES = {  # how the model answers, what is known of it, the verdict and a word 
     "solved": ("solved", {}, STOP, "of the paths agree already"),
     "solved, probe": ("solved", {"probe": 30}, STOP, "a path is right on"),
     "coin": ("coin", {"chance": 0.5}, STOP, "no more than answers drawn at random"),
-    "coin, probe": ("coin", {"chance": 0.5, "gold": coin_gold()}, STOP, "guessing gives 50%"),
+    "coin, probe": ("coin", COIN, STOP, "guessing gives 50%"),
     "always yes": ("yes man", {"chance": 0.5}, STOP, "one answer wins 100%"),
     "collapsed": ("collapsed", {}, STOP, "the model says the same"),
     "no equations": ("wordy", {}, CARE, "too few equations to check"),
@@ -46,59 +40,44 @@ def test_each_kind_of_run_gets_its_verdict(kind, known, word, told):
     assert verdict.verdict == word
     said = [STRICTER.index(r.says) for r in verdict.reasons if r.says]
     assert said == sorted(said, reverse=True)  # the strictest reason decides and stands first
-    assert msgspec.json.decode(msgspec.json.encode(verdict), type=Verdict) == verdict
     assert told in " ".join(r.text for r in verdict.reasons if r.says == word)
+    remarks = [r.text for r in verdict.reasons if r.says is None]
+    unsure = "no labels: a majority that is always wrong agrees, too"
+    assert remarks == ([] if known.keys() & {"probe", "gold"} else [unsure])
 
 
-def test_a_small_lift_is_not_called_none():
-    evidence = judged("plausible").evidence
-    lift = Interval(value=0.18, low=0.11, high=0.24, n=120)
-    signals = evidence.signals | {"steps lift": lift}
-    verdict = judge(msgspec.structs.replace(evidence, signals=signals))
-    text = " ".join(r.text for r in verdict.reasons)
-    assert verdict.verdict == CARE and "a good sign" in text
-    assert "does not go with" not in text
-
-
-def test_without_labels_it_says_what_it_cannot_know():
-    for kind in ("half known", "unknown", "wordy"):
-        notes = [r.text for r in judged(kind).reasons if r.says is None]
-        assert notes == ["no labels: a majority that is always wrong agrees, too"]
-    assert all(r.says for r in judged("half known", probe=30).reasons)
-
-
-def test_labels_overrule_what_agreement_fears_but_keep_its_warning():
-    evidence = judged("half known", probe=30).evidence
-    signals = {**evidence.signals, "commonest": msgspec.structs.replace(
-        evidence.signals["commonest"], value=0.9, low=0.8, high=0.95)}  # fmt: skip
-    verdict = judge(msgspec.structs.replace(evidence, signals=signals))
-    assert verdict.verdict == CARE
-    assert [r.says for r in verdict.reasons] == [CARE, TRAIN]
-
-
-def observed(kind="half known", asked=BARE, vote=lambda i, v: v, paths=lambda ps: ps):
-    """The verdict on a run whose votes and paths are changed on the way."""
-    observer = Observer({}, None)
-    for i, (made, drawn) in enumerate(run_of(kind)):
-        observer.observe(asked, vote(i, made), paths(drawn))
-    return observer.finish()
+@pytest.mark.parametrize(
+    ("kind", "known", "name", "signal", "told"),
+    [
+        ("plausible", {}, "steps lift", (0.18, 0.11, 0.24, 120), "a good sign"),
+        # labels overrule what agreement fears, but keep its warning
+        ("half known", {"probe": 30}, "commonest", (0.9, 0.8, 0.95, 60), "one answer wins"),
+    ],
+    ids=["a small lift", "labels"],
+)
+def test_what_only_warns(kind, known, name, signal, told):
+    evidence = judged(kind, **known).evidence
+    value, low, high, n = signal
+    signals = evidence.signals | {name: Interval(value=value, low=low, high=high, n=n)}
+    verdict = judge(replace(evidence, signals=signals))
+    assert verdict.verdict == CARE and told in verdict.reasons[0].text
+    assert [r.says for r in verdict.reasons[1:]] == [TRAIN if known else None]
 
 
 def cut(paths):
-    return [msgspec.structs.replace(p, stop_reason="length") if p.path < 4 else p for p in paths]
+    return [replace(p, stop_reason="length") if p.path < 4 else p for p in paths]
 
 
 MENTIONED = Question(id="q", question="Of 701, 702 and 703 how many?")  # by no path of a run
 CHANGED = {
     "numbers left out": ({"asked": MENTIONED}, CARE, "whatever all paths leave out"),
     "nothing kept": (
-        {"vote": lambda i, v: msgspec.structs.replace(v, kept=())},
-        STOP, "no path of 60 questions is kept",
+        {"vote": lambda i, v: replace(v, kept=())}, STOP, "no path of 60 questions is kept",
     ),
     # solved by its shares, but they are what sampling was stopped for
-    "stopped": (
-        {"kind": "solved", "vote": lambda i, v: msgspec.structs.replace(v, stopped=i % 2 == 0)},
-        CARE, "30 questions were stopped early, so no shares",
+    "one stopped": (
+        {"kind": "solved", "vote": lambda i, v: replace(v, stopped=i == 0)},
+        CARE, "1 question was stopped early, so no shares",
     ),
     "cut off": ({"paths": cut}, CARE, "--max-tokens"),
 }  # fmt: skip
@@ -106,10 +85,14 @@ CHANGED = {
 
 @pytest.mark.parametrize(("changes", "word", "told"), CHANGED.values(), ids=CHANGED)
 def test_what_a_run_lacks_is_told_first(changes, word, told):
-    verdict = observed(**changes)
+    observer = Observer({}, None)
+    for i, (made, drawn) in enumerate(run_of(changes.get("kind", "half known"))):
+        made = changes.get("vote", lambda i, v: v)(i, made)
+        observer.observe(changes.get("asked", BARE), made, changes.get("paths", list)(drawn))
+    verdict = observer.finish()
     assert verdict.verdict == word and told in verdict.reasons[0].text
     if "stopped" in told:
-        assert not {"share", "share of all", "above chance"} & set(verdict.evidence.signals)
+        assert not {"share of all", "above chance"} & set(verdict.evidence.signals)
 
 
 def test_where_hardly_anything_is_kept_the_votes_are_marked():

@@ -14,79 +14,51 @@ PATHS = 12
 BARE = Question(id="q", question="How many?")
 
 
-def path(index, answer, true=None, stop="answer", question="q", logprob=-0.1):
+def path(index, answer, true=None, stop="answer", question="q"):
     """A path that states an equation (true or false) or none at all (``true=None``)."""
     steps = {None: "So it is.", True: f"{index} + 1 = {index + 1}.", False: f"{index} + 1 = 0."}
     text = f" {steps[true]} The answer is {answer}."
-    fields = {"question_id": question, "stop_reason": stop, "mean_logprob": logprob}
-    return built(index, answer, text, **fields)
+    return built(index, answer, text, question_id=question, stop_reason=stop)
 
 
-def question(number, answers, kept=True):
+def question(number, answers):
     """One question's vote and paths from pairs of an answer and whether the equation is true."""
     paths = [path(i, a, true, question=f"q{number}") for i, (a, true) in enumerate(answers)]
     made = select(vote(f"q{number}", paths), paths, VoteConfig(check_equations=False))[0]
     return made, paths
 
 
-def run_of(kind, questions=60, seed=0):
+def run_of(kind, questions=60):
     """Questions as a model of some kind answers them; the gold answer of ``q3`` is ``103``."""
-    rng = random.Random(seed)
-    return [question(i, KINDS[kind](rng, str(100 + i))) for i in range(questions)]
+    rng, says = random.Random(0), KINDS[kind]
+    golds = [str(100 + i) for i in range(questions)]
+    return [question(i, [says(rng, g) for _ in range(PATHS)]) for i, g in enumerate(golds)]
 
 
-def _half_known(rng, gold):
+def half_known(rng, gold):
     """Half of the paths are right, and true; the errors scatter, and slip in their sums."""
-    return [
-        (gold, rng.random() < 0.95) if rng.random() < 0.5 else (str(rng.randrange(900)), False)
-        for _ in range(PATHS)
-    ]
+    if rng.random() < 0.5:
+        return gold, rng.random() < 0.95
+    return str(rng.randrange(900)), False
 
 
-def _unknown(rng, gold):
+def unknown(rng, gold, true=0.3):
     """A wrong answer wins at high agreement; truth has nothing to do with winning."""
-    wrong = str(int(gold) + 500)
-    return [
-        (wrong if rng.random() < 0.6 else str(rng.randrange(900)), rng.random() < 0.3)
-        for _ in range(PATHS)
-    ]
+    answer = str(int(gold) + 500) if rng.random() < 0.6 else str(rng.randrange(900))
+    return answer, rng.random() < true
 
 
-def _plausible(rng, gold):
-    """As unknown, but most of what all paths state is true: something is left out by all."""
-    return [(answer, rng.random() < 0.8) for answer, _ in _unknown(rng, gold)]
-
-
-def _solved(rng, gold):
-    return [(gold if rng.random() < 0.97 else "0", True) for _ in range(PATHS)]
-
-
-def _coin(rng, gold):
-    return [(rng.choice(["yes", "no"]), None) for _ in range(PATHS)]
-
-
-def _yes_man(rng, gold):
-    return [("yes" if rng.random() < 0.9 else "no", None) for _ in range(PATHS)]
-
-
-def _collapsed(rng, gold):
-    return [("1" if rng.random() < 0.9 else str(rng.randrange(900)), True) for _ in range(PATHS)]
-
-
-def _wordy(rng, gold):
-    """Half-known, but without an equation to check."""
-    return [(answer, None) for answer, _ in _half_known(rng, gold)]
-
-
+# Of one path: its answer, and whether its equation is true. Of the plausible ones most is, for
+# something is left out by all; what the wordy ones say holds no equation.
 KINDS = {
-    "half known": _half_known,
-    "unknown": _unknown,
-    "plausible": _plausible,
-    "solved": _solved,
-    "coin": _coin,
-    "yes man": _yes_man,
-    "collapsed": _collapsed,
-    "wordy": _wordy,
+    "half known": half_known,
+    "unknown": unknown,
+    "plausible": lambda rng, gold: unknown(rng, gold, true=0.8),
+    "solved": lambda rng, gold: (gold if rng.random() < 0.97 else "0", True),
+    "coin": lambda rng, gold: (rng.choice(["yes", "no"]), None),
+    "yes man": lambda rng, gold: ("yes" if rng.random() < 0.9 else "no", None),
+    "collapsed": lambda rng, gold: ("1" if rng.random() < 0.9 else str(rng.randrange(900)), True),
+    "wordy": lambda rng, gold: (half_known(rng, gold)[0], None),
 }
 
 
