@@ -1,6 +1,8 @@
 """What the tests of the stages share: a task, four questions, and a script of answers to them."""
 
-import msgspec
+import contextlib
+
+from msgspec.structs import replace
 
 from lmsi_cli.config import SampleConfig, VoteConfig
 from lmsi_cli.prompts import Task
@@ -41,12 +43,12 @@ def settled(config):
     """Settings with nothing left open, as the commands hand them to a stage."""
     few_shot = "turns" if config.few_shot == "auto" else config.few_shot
     prompt, tokens = config.prompt or "cot-zero", config.max_tokens or 256
-    return msgspec.structs.replace(config, prompt=prompt, max_tokens=tokens, few_shot=few_shot)
+    return replace(config, prompt=prompt, max_tokens=tokens, few_shot=few_shot)
 
 
 def formed(task, config):
     """The task in the format of settled settings."""
-    return msgspec.structs.replace(task, prompt=config.prompt)
+    return replace(task, prompt=config.prompt)
 
 
 def sampled(root, config=None, fail_after=None, **given):
@@ -67,3 +69,18 @@ def voted(root, exams=None, probe=(), **settings):
     """The summary of one call of the voting stage."""
     config = VoteConfig(**settings)
     return vote_run(RunDir(root), TASK, config, exams=exams, probe=probe).summary
+
+
+def interrupted(lives, work):
+    """Call ``work`` with the number of texts after which each life ends, in the middle or not."""
+    for fail_after in lives:
+        with contextlib.suppress(KeyboardInterrupt):
+            work(fail_after)
+
+
+def tear(file, most):
+    """Cut the end off the last line, as a kill might."""
+    data = file.read_bytes() if file.exists() else b""
+    last = data[:-1].rfind(b"\n") + 1
+    if data:
+        file.write_bytes(data[: max(last, len(data) - most)])
