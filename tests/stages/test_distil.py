@@ -49,7 +49,16 @@ def sampled_as(teacher, **fields):
     teacher.save_settings("sample", {**teacher.load_settings()["sample"], **fields})
 
 
-def test_a_student_of_the_same_form_learns_what_the_teacher_would(teacher, watcher):
+SERVER = {"engine": "openai", "server": "gpu", "base_url": "http://gpu/v1", "model_stated": "b"}
+
+
+@pytest.mark.parametrize(
+    "drawn_by",
+    [{"model": "a.gguf"}, {**SERVER, "model": "big", "model_sha256": None}],
+    ids=["a file", "a server"],
+)
+def test_a_student_of_the_same_form_learns_what_the_teacher_would(teacher, watcher, drawn_by):
+    sampled_as(teacher, **drawn_by)
     before = tree(teacher.root)
     run = taught(teacher, progress=watcher)
     made = tree(run.root)
@@ -57,7 +66,9 @@ def test_a_student_of_the_same_form_learns_what_the_teacher_would(teacher, watch
     for name in ("train", "pairs", "questions", "votes", "vote_summary"):
         assert getattr(run, name).read_bytes() == getattr(teacher, name).read_bytes() != b""
     examples, questions = len(written(run)), len({e.question_id for e in written(run)})
-    assert watcher.said == [f"{examples} examples of {questions} questions, by the votes of a.gguf"]
+    told = f"{examples} examples of {questions} questions, by the votes of {drawn_by['model']}"
+    assert watcher.said == [told]
+    assert not SERVER.keys() & run.load_settings()["sample"].keys()
     assert not run.paths.exists()
     assert tree(teacher.root) == before
 
@@ -166,14 +177,3 @@ def test_a_vote_that_kept_nothing_or_lost_a_path_teaches_nothing(teacher):
     with pytest.raises(LmsiError, match="the vote kept no path"):
         taught(teacher, overwrite=True)
     assert not RunDir(teacher.root.with_name("s")).train.exists()
-
-
-def test_a_server_may_have_drawn_the_teacher_s_paths(teacher):
-    there = {"engine": "openai", "server": "gpu", "base_url": "http://gpu/v1", "model": "big"}
-    sampled_as(teacher, **there, model_stated="big", model_sha256=None)
-    run = taught(teacher)
-    settings = run.load_settings()
-    assert settings["teacher"]["model"] == "big"
-    assert settings["sample"]["model_sha256"] == SMALL["model_sha256"]
-    assert not {"engine", "server", "base_url", "model_stated"} & settings["sample"].keys()
-    assert run.train.read_bytes() == teacher.train.read_bytes()

@@ -165,28 +165,24 @@ def test_temperatures_and_seeds_are_variants_and_only_the_first_is_greedy(tmp_pa
     assert voted == [(0.7, True), (1.2, False)]
 
 
-def test_holm_counts_all_sets_and_models(tmp_path):
+UP, DOWN, VAGUE = ("x", 0.1, 0.01), ("x", -0.1, 0.01), ("x", 0.3, 0.06)
+
+
+def test_holm_counts_all_sets_and_a_gain_is_clear_somewhere_and_no_loss_anywhere(tmp_path):
     results = examined_all(tmp_path, sets={"one": LABELLED, "two": LABELLED}, modes=("cot",))
     assert [(e.data, p.p_holm) for e in results for p in e.pairs] == [("one", 1.0), ("two", 1.0)]
     assert "CoT greedy decides. Holm corrects the p-values among the 2" in results[0].corrected
     files = (tmp_path / "eval").glob("*.result.json")
     assert sorted(f.name.partition("-")[0] for f in files) == ["one", "two"]
-
-
-UP, DOWN, VAGUE = ("x", 0.1, 0.01), ("x", -0.1, 0.01), ("x", 0.3, 0.06)
-
-
-def test_a_gain_is_clear_somewhere_and_no_loss_anywhere(tmp_path):
-    result = examined(tmp_path, modes=("cot",))
-    [like] = result.pairs
+    [like] = results[0].pairs
 
     def told(*changes):
         changed = [(who, replace(like.change, difference=d), p) for who, d, p in changes]
         pairs = [replace(like, after=who, change=c, p_holm=p) for who, c, p in changed]
-        return replace(result, pairs=pairs)
+        return replace(results[0], pairs=pairs)
 
     assert gained([told(UP)]) == gained([told(UP), told(VAGUE)]) == "x"
-    assert gained([told(VAGUE)]) is gained([told(UP), told(DOWN)]) is None
+    assert gained([told(VAGUE)]) is gained([told(UP), told(DOWN)]) is gained(results) is None
     assert gained([told(DOWN, ("y", 0.2, 0.04))]) == "y"
 
 

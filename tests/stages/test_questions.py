@@ -186,12 +186,12 @@ def test_a_folder_of_other_paths_is_left_alone(tmp_path):
     assert [f.name for f in tmp_path.iterdir()] == ["paths.jsonl"]
 
 
-def test_prompts_that_do_not_fit_are_told_and_left_out(tmp_path):
+def test_seeds_that_do_not_fit_are_left_out(tmp_path):
     """The scripted engine has a token per byte and a context of 4096."""
     long = Question(id="long", question="Tom has 3 pens. " * 250 + "How many pens?")
     more = [Question(id=f"m{n}", question=f"Eva has {n} cups. How many?") for n in range(2, 5)]
-    assert written(tmp_path / "some", CONFIG, seeds=[*SEEDS, *more, long]).kept == 6
-    assert "long" not in {s for d in drafts_of(tmp_path / "some").values() for s in d.shown}
+    assert written(tmp_path, CONFIG, seeds=[*SEEDS, *more, long]).kept == 6
+    assert "long" not in {s for d in drafts_of(tmp_path).values() for s in d.shown}
 
 
 # -- exemplars -------------------------------------------------------------------------------------

@@ -62,25 +62,19 @@ def test_more_paths_or_questions_extend_and_fewer_take_nothing_away(tmp_path):
         again = sampled(tmp_path, config, fail_after=0)  # asked for a path, it would raise
         assert (again.new_paths, again.paths) == (0, TOTAL)
     sampled(tmp_path / "at once")
-    assert by_key(tmp_path) == by_key(tmp_path / "at once")
-    sampled(tmp_path, questions=QUESTIONS[3:])  # the folder keeps all questions
-    kept = list(read_records(RunDir(tmp_path).questions, Question))
-    assert [q.id for q in kept] == ["q0", "q1", "q2", "q3"]
-
-
-def test_every_path_has_its_own_seed_and_answer(tmp_path):
-    sampled(tmp_path, SampleConfig(paths=4, seed=5))
     paths = by_key(tmp_path)
-    assert [p["seed"] for p in paths.values()] == [path_seed(5, *key) for key in paths]
-    asked = [("q0", 2), ("q1", 0), ("q1", 1)]
-    assert [paths[key]["predicted_answer"] for key in asked] == ["1", "2", None]
+    assert paths == by_key(tmp_path / "at once")
+    assert [p["seed"] for p in paths.values()] == [path_seed(0, *key) for key in paths]
+    sampled(tmp_path, questions=QUESTIONS[3:])  # the folder keeps all questions
+    kept = [q.id for q in read_records(RunDir(tmp_path).questions, Question)]
+    assert kept == ["q0", "q1", "q2", "q3"]
 
 
-def test_a_question_may_be_corrected_as_long_as_it_has_no_paths(tmp_path):
-    """The first call may have failed just because of this question's text."""
-    other = [*QUESTIONS[:3], Question(id="q3", question="What is 3 plus 3?")]
-    interrupted([9], partial(sampled, tmp_path, None))  # none of q3
-    sampled(tmp_path, questions=other)
+def test_what_failed_at_first_may_be_corrected_until_it_has_paths(tmp_path):
+    """The first call may have failed just because of a setting or of this question's text."""
+    interrupted([0], partial(sampled, tmp_path, SampleConfig(max_tokens=4000)))
+    interrupted([9], partial(sampled, tmp_path, SampleConfig(paths=3)))  # none of q3
+    sampled(tmp_path, questions=[*QUESTIONS[:3], Question(id="q3", question="What is 3 plus 3?")])
     before = tree(tmp_path)
     with pytest.raises(LmsiError, match=r"question 'q3' has another text than in .*questions") as e:
         sampled(tmp_path)
@@ -107,13 +101,6 @@ def test_what_changes_no_path_may_change_and_all_else_is_refused_by_name(tmp_pat
         assert told in str(e.value)
     assert "--overwrite" in e.value.hint
     assert RunDir(tmp_path).load_settings()["sample"] == before
-
-
-def test_a_folder_without_paths_belongs_to_nobody(tmp_path):
-    """A first call that failed over a setting must not forbid the corrected one."""
-    interrupted([0], partial(sampled, tmp_path, SampleConfig(max_tokens=4000)))
-    sampled(tmp_path, SampleConfig(max_tokens=100))
-    assert RunDir(tmp_path).load_settings()["sample"]["max_tokens"] == 100
 
 
 LONG = Question(id="long", question="How many? " * 1000)  # ScriptedEngine's context is 4096
@@ -203,25 +190,14 @@ class Noting(ScriptedEngine):
         yield from super().generate(requests, sampling, trigger, watch)
 
 
-def in_turn(root, **more):
-    """The engine, after it drew; a call holds one template's prompts, whose beginning is shared."""
-    engine, config = Noting(), replace(TURNS["config"], **more)
-    return engine, sampled(root, config, engine=engine, task=TURNS["task"])
-
-
 @pytest.mark.parametrize("paths", [1, 2, 3, 7])
 def test_path_k_is_shown_template_k_modulo_their_number(tmp_path, paths):
-    engine, _ = in_turn(tmp_path, paths=paths)
+    engine = Noting()
+    sampled(tmp_path, replace(TURNS["config"], paths=paths), engine=engine, task=TURNS["task"])
     assert engine.shown == {(q.id, k): str(k % 3) for q in QUESTIONS for k in range(paths)}
+    # a call holds one template's prompts, which have a long prefix in common
     assert [call for call in engine.calls if call] == [{t} for t in range(min(paths, 3))]
     assert len(by_key(tmp_path)) == 4 * paths
-
-
-def test_with_an_early_stop_the_paths_come_in_their_order(tmp_path):
-    engine, summary = in_turn(tmp_path, paths=6, stop="window:2")
-    assert {path for _, path in by_key(tmp_path)} == {0, 1}
-    assert (summary.stopped, summary.never_drawn + summary.cancelled) == (4, 16)
-    assert [call for call in engine.calls if call] == [{0}, {1}]
 
 
 def test_in_an_evaluation_greedy_answers_see_the_first_template_and_paths_all(tmp_path):
