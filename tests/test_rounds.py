@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from lmsi_cli.atomic import write_atomic
 from lmsi_cli.config import RunConfig, SampleConfig, TrainConfig, VoteConfig
 from lmsi_cli.jsonl import read_records, write_records
-from lmsi_cli.records import Interval, Preference, Question, TrainExample
+from lmsi_cli.records import Preference, Question, TrainExample
 from lmsi_cli.rounds import (
     Figures,
     Gate,
@@ -28,7 +28,7 @@ from lmsi_cli.settings import Settings, of_round, seed_of
 from lmsi_cli.stages.checkup import figures, leave_out, manner, to_ask, trained_on
 from lmsi_cli.stages.evaluate import unread
 from lmsi_cli.tasks.loader import load_task
-from lmsi_cli.verdict.rules import Evidence, judge
+from lmsi_cli.verdict.rules import CARE, Observer
 
 PLAIN = Settings(SampleConfig(seed=3), VoteConfig(seed=4), TrainConfig(seed=5))
 N = 40
@@ -68,16 +68,11 @@ def test_later_rounds_have_other_seeds_and_their_own_temperature_and_start():
     assert len(later) == 2000 and not later & set(range(1000))
 
 
-def evidence(**shares):
-    found = {k: Interval(value=v, low=v - 0.02, high=v + 0.02, n=30) for k, v in shares.items()}
-    return Evidence(questions=30, looked_at=30, kept=20, stopped=0, signals=found)
-
-
 def test_the_gate_of_the_vote_follows_its_verdict_and_an_alarm_ends_the_rounds():
-    usual = {"truncated": 0.0, "commonest": 0.05}
-    gate = voted(judge(evidence(**usual, **{"share of all": 0.97})))
-    assert gate.ends and "not to train: 97% [95, 99] of the paths agree already" in gate.text
-    assert not voted(judge(evidence(**usual))).ends
+    verdict = Observer({}, None).finish()  # of a vote that kept nothing
+    gate = voted(verdict)
+    assert gate.ends and f"not to train: {verdict.reasons[0].text}" in gate.text
+    assert not voted(replace(verdict, verdict=CARE)).ends
     (gate,) = alarmed("step 20: the model is far from the base")
     assert gate.ends and alarmed("") == ()
 
@@ -224,8 +219,7 @@ def test_the_round_that_is_kept_stands_for_the_run(run):
 
 
 def test_check_ups_ask_as_sampled_with_numbers_of_their_own():
-    sample = SampleConfig(temperature=0.9, max_tokens=99, seed=7, prompt="cot-few")
-    asked = manner(sample)
+    asked = manner(SampleConfig(temperature=0.9, max_tokens=99, seed=7, prompt="cot-few"))
     assert (asked.temperature, asked.max_tokens, asked.prompt) == ((0.9,), 99, "cot-few")
     assert 7 not in asked.seed
 

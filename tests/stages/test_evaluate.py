@@ -70,9 +70,10 @@ def variants(adapter_hash="aa"):
 SHUFFLED = variants()[1]._replace(name="shuffled votes", null=True)
 
 
-def examined_all(root, engine=None, models=None, progress=None, sets=SET, about=None, **config):
+def examined_all(root, engine=None, models=None, sets=SET, progress=None, **config):
+    about, task = config.pop("about", None), config.pop("task", TASK)
     config = settled(EvalConfig(**{"paths": 2, "modes": ("direct", "cot", "sc"), **config}))
-    exams = [Exam(name, questions, TASK, config) for name, questions in sets.items()]
+    exams = [Exam(name, questions, task, config) for name, questions in sets.items()]
     engine, progress = engine or TwoMinds(), progress or Silent()
     return evaluate(exams, models or variants(), engine, RunDir(root), progress, about)
 
@@ -223,6 +224,7 @@ def test_interrupted_anywhere_and_resumed_equals_uninterrupted(lives):
         ({}, {"seed": (1,)}, 8, 8),
         ({}, {"prompt": "cot-few"}, 16, 16),
         ({}, {"max_tokens": 99}, 16, 16),
+        ({}, {"task": replace(TASK, exemplars=TASK.exemplars * 2)}, 16, 16),
     ],
 )
 def test_only_what_may_be_another_is_asked_again(tmp_path, before, after, of_base, of_adapter):
@@ -286,10 +288,10 @@ def test_a_control_differs_from_the_adapter_by_the_shuffling_alone(trained, own,
 def test_more_adapters_and_scales_are_named_apart(trained, tmp_path):
     run, model = trained
     other, third = RunDir(tmp_path / "other").adapter_gguf, tmp_path / "base.gguf"
-    write_atomic(other, b"another")
-    third.write_bytes(b"third")
-    names = ["base", "adapter", "other", "other-2", "base-2"]
-    assert [v.name for v in candidates_of(run, model, [other, other, third])] == names
-    scaled = candidates_of(run, model, [other], (0.5, 1))
-    named = [("adapter x0.5", 0.5), ("adapter x1", 1), ("other x0.5", 0.5), ("other x1", 1)]
-    assert [(v.name, v.scale) for v in scaled] == [("base", 1), *named]
+    for file in (other, third):
+        write_atomic(file, b"another")
+    found = candidates_of(run, model, [other, other, third])
+    assert [v.name for v in found] == ["base", "adapter", "other", "other-2", "base-2"]
+    found = candidates_of(run, model, [], (0.5, 1))
+    named = [("base", 1), ("adapter x0.5", 0.5), ("adapter x1", 1)]
+    assert [(v.name, v.scale) for v in found] == named

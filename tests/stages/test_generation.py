@@ -22,7 +22,6 @@ RULES = Rules(TEXTS, TASK)
 GOOD = "Ida has 7 cups and breaks 2. How many cups are whole?"
 
 READ = {
-    "plain": (f" {GOOD}", "eos", GOOD),
     "before its answer": (f" {GOOD}\nA: 7 - 2 = 5. The answer is 5.", "answer", GOOD),
     "cut off behind it": (f" {GOOD}\n\nA: Let us see, there are", "length", GOOD),
     "before a blank line": (f" {GOOD}\n\nThis is easy.", "length", GOOD),
@@ -32,9 +31,7 @@ READ = {
     "quoted": (f'"{GOOD}"\n', "next_question", GOOD),
     "after thinking": (f"<think>What is asked? 5?</think>\n\n{GOOD}", "eos", GOOD),
     "over two lines": (" Ida has 7 cups\nand  breaks 2. How many cups are whole?", "eos", GOOD),
-    "with Windows line ends": (f"{GOOD}\r\n\r\nA: 5", "eos", GOOD),
     "nothing": ("", "eos", "empty"),
-    "an open thought": ("<think>What is asked?", "eos", "empty"),
     "an answer alone": (" \nA: The answer is 5.", "answer", "answered"),
     "cut off": (" Ida has 7 cups and breaks", "length", "truncated"),
     "too short": (" How many 3s?", "eos", "short"),
@@ -134,17 +131,11 @@ KNOWN = {
 
 
 @pytest.mark.parametrize(("reason", "text"), KNOWN.items(), ids=KNOWN.keys())
-def test_what_is_known_is_told_by_name(reason, text):
-    sieve = sieved([invented(7), text])
+def test_what_is_known_is_told_by_name_and_ids_come_from_the_text_alone(reason, text):
+    sieve = sieved([invented(7), text, invented(1)])
     assert sieve.dropped == {reason.removesuffix(" in capitals"): 1}
-    assert [q.question for q in sieve.candidates] == [invented(7)]
-
-
-def test_ids_come_from_the_text_alone():
-    one, other = sieved([invented(1), invented(2)]), sieved([invented(2)])
-    assert one.candidates[1] == other.candidates[0]
-    many = sieved([invented(n) for n in range(40)])  # other numbers in other words
-    assert (len(many.candidates), many.dropped) == (40, {})
+    assert [q.question for q in sieve.candidates] == [invented(7), invented(1)]
+    assert sieve.candidates[1:] == sieved([invented(1)]).candidates
 
 
 WORDS = st.lists(st.sampled_from(["tom", "has", "7", "pens", "and", "cups"]), min_size=3)

@@ -2,6 +2,7 @@
 
 import hashlib
 import tempfile
+from collections import defaultdict
 from pathlib import Path as File
 
 import msgspec
@@ -44,30 +45,25 @@ def number_of(text, below):
 
 
 class Author(dict):
-    """Writes a question for every prompt, now and then a bad one, and is sure of some answers.
+    """Writes a question for every prompt, now and then a bad one, and is sure of some answers."""
 
-    One that repeats says the seeds again; one that doubts is sure of nothing.
-    """
-
-    def __init__(self, repeats=False, doubts=False):
+    def __init__(self, doubts=False):
         super().__init__()
-        self.repeats, self.doubts = repeats, doubts
+        self.doubts = doubts
 
     def __missing__(self, key):
         if not key.isdigit():  # a question: one in three is voted on with confidence
             return UNSURE if self.doubts or number_of(key, 3) else SURE
-        if self.repeats:
-            return [f" {SEEDS[number_of(key, 3)].question}\nA: 4."]
         first = number_of(key, 100)
         bad = [" Tom has 3 pens and", " Because.\nA: 3."][number_of(key, 2)]
         good = [f" {invented((first + more) % 100)}\nA: no." for more in (0, 37, 59, 83)]
         return [*good[:3], bad] if number_of(key, 3) == 0 else good
 
 
-def written(root, config=CONFIG, fail_after=None, author=None, **given):
+def written(root, config=CONFIG, fail_after=None, **given):
     """One call of the stage, as the command makes it; an interrupt is let out."""
     run, task, exams = RunDir(root), given.get("task", TASK), given.get("exams", {})
-    engine = ScriptedEngine(Author() if author is None else author, fail_after)
+    engine = ScriptedEngine(given.get("author", Author()), fail_after)
     config = stage.bind(run, config, IDENTITY)
     paths = SampleConfig(paths=config.paths)
     sampling.bind(run, paths, IDENTITY)
@@ -160,8 +156,8 @@ def test_nothing_like_an_excluded_question_is_kept(tmp_path):
 
 
 def test_a_model_that_repeats_the_seeds_or_doubts_ends_soon_and_says_so(tmp_path):
-    many = replace(CONFIG, number=500)
-    told = written(tmp_path / "a", many, author=Author(repeats=True))
+    parrot = defaultdict(lambda: [f" {SEEDS[0].question}\nA: 4."])
+    told = written(tmp_path / "a", replace(CONFIG, number=500), author=parrot)
     assert (told.kept, told.ended, told.drafts) == (0, "no new questions", 500)
     assert told.dropped == {"a seed": 500}
     assert "500 of 500 drafts repeat a seed" in told.warnings[0]
@@ -256,27 +252,22 @@ def made(root, script=RIGHT, out="e.toml", seeds=SUMS, **settings):
     return summary, (root / out).read_text().replace(f'"{out.removesuffix(".toml")}"', "")
 
 
-@pytest.mark.parametrize("count", [1, 3])
-def test_the_file_is_a_sound_task_of_so_many_templates(tmp_path, count):
-    summary, text = made(tmp_path, templates=count)
-    task = load_task(str(tmp_path / "e.toml"))
-    assert [len(t.exemplars) for t in task.templates] == ([2] * count if count > 1 else [])
-    shown = [e.question for t in task.templates or [task] for e in t.exemplars]
-    assert len(set(shown)) == len(shown) == 2 * count  # each seed once
-    assert (task.name, task.kind, task.trigger) == ("e", TASK.kind, TASK.trigger)
-    assert (summary.seeds, summary.left_out, summary.share) == (9, {}, 1.0)
-    assert text.startswith("# Written by `lmsi exemplars`")
-
-
-def test_the_same_call_writes_the_same_file_and_another_seed_another_one(tmp_path):
+def test_the_file_is_a_sound_task_the_same_at_each_call_and_another_for_another_seed(tmp_path):
     """No gold answer takes part, nor do paths in the folder that were not asked for."""
     script = {**RIGHT, "s0": [RIGHT["s0"][0]] * 2 + [" 1. The answer is 1."] * 6}
-    _, first = made(tmp_path, script, shots=9)
-    made(tmp_path, script, "more.toml", shots=9, paths=8, min_share=0.0)
+    summary, first = made(tmp_path, script, shots=4, templates=2)
+    task = load_task(str(tmp_path / "e.toml"))
+    shown = {e.question for t in task.templates for e in t.exemplars}
+    assert [len(t.exemplars) for t in task.templates] == [4, 4] and len(shown) == 8
+    assert (task.name, task.kind, task.trigger) == ("e", TASK.kind, TASK.trigger)
+    assert (summary.seeds, summary.left_out, summary.share) == (9, {}, 1.0)
+    assert first.startswith("# Written by `lmsi exemplars`")
+    made(tmp_path, script, "more.toml", paths=8, min_share=0.0)
     gold = [replace(q, answer="99") for q in SUMS]
-    assert made(tmp_path, script, "again.toml", gold, shots=9)[1] == first
+    again = made(tmp_path, script, "again.toml", gold, shots=4, templates=2)
+    assert again == (replace(summary, file=str(tmp_path / "again.toml")), first)
     assert len(by_key(tmp_path / "run")) == 9 * 8
-    assert made(tmp_path / "other", script, shots=9, seed=1)[1] != first
+    assert made(tmp_path / "other", script, shots=4, templates=2, seed=1)[1] != first
 
 
 def test_too_few_agreeing_seeds_are_one_clear_line_and_no_file(tmp_path):

@@ -13,14 +13,12 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 from stage_helpers import IDENTITY, QUESTIONS, TASK, interrupted, sampled, settled, tear, voted
 
-from lmsi_cli.config import EvalConfig, SampleConfig
+from lmsi_cli.config import SampleConfig
 from lmsi_cli.engine.base import path_seed
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.jsonl import read_records
-from lmsi_cli.records import Exemplar, Question, Silent, Template, Vote
-from lmsi_cli.reporting.grading import Candidate
+from lmsi_cli.records import Exemplar, Question, Template, Vote
 from lmsi_cli.run_folder import RunDir
-from lmsi_cli.stages.evaluate import Exam, evaluate
 from lmsi_cli.stages.sample import bind
 from tests.scripted import ScriptedEngine
 
@@ -198,16 +196,3 @@ def test_path_k_is_shown_template_k_modulo_their_number(tmp_path, paths):
     # a call holds one template's prompts, which have a long prefix in common
     assert [call for call in engine.calls if call] == [{t} for t in range(min(paths, 3))]
     assert len(by_key(tmp_path)) == 4 * paths
-
-
-def test_in_an_evaluation_greedy_answers_see_the_first_template_and_paths_all(tmp_path):
-    """Another set of templates is another sitting."""
-    engine, base = Noting(), [Candidate("base", None, {"model_sha256": "mm"})]
-    config = settled(EvalConfig(paths=3, modes=("cot", "sc"), prompt="cot-few"))
-    labelled = [replace(q, answer="4") for q in QUESTIONS]
-    for templates in (TEMPLATES, TEMPLATES[:2]):
-        task = replace(TURNS["task"], templates=templates, prompt="cot-few")
-        exam = Exam("test", labelled, task, config)
-        evaluate([exam], base, engine, RunDir(tmp_path), Silent())
-    calls = [call for call in engine.calls if call]
-    assert calls == [{0}, {0}, {1}, {2}, {0}, {0}, {1}]

@@ -3,8 +3,6 @@
 import random
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from msgspec.structs import replace
 from stage_helpers import TASK, settled
 
@@ -35,24 +33,13 @@ UNREAD = {q.id: [" Who knows."] for q in QUESTIONS}
 CUT = said(lambda i: [2 * i], ends="")  # the engine calls what has no full stop cut off
 
 
-class Counting(ScriptedEngine):
-    """Counts the paths that it is asked for."""
-
-    wanted = 0
-
-    def generate(self, requests, *others):
-        self.wanted += sum(len(r.wanted) for r in requests)
-        yield from super().generate(requests, *others)
-
-
 def held(*scripts, questions=QUESTIONS, **config):
-    """A trial with a candidate for each script, and the paths that it cost."""
-    engine = Counting({f"{n} {q}": texts for n, own in enumerate(scripts)
-                       for q, texts in own.items()})  # fmt: skip
+    """A trial with a candidate for each script."""
+    engine = ScriptedEngine({f"{n} {q}": texts for n, own in enumerate(scripts)
+                             for q, texts in own.items()})  # fmt: skip
     wordings = [Wording(name=f"w{n}", chat=False) for n in range(len(scripts))]
     open_ = [(w, worded(TASK, w)) for w in wordings]
-    trial = hold_trial(questions, open_, engine, SampleConfig(**config), Silent())
-    return trial, engine.wanted
+    return hold_trial(questions, open_, engine, SampleConfig(**config), Silent())
 
 
 def test_agreement_is_none_for_constant_answers_and_full_for_perfect_ones():
@@ -66,7 +53,7 @@ def test_agreement_is_none_for_constant_answers_and_full_for_perfect_ones():
                          ids=["mixed", "scattered", "constant", "unread", "cut off"])  # fmt: skip
 def test_the_wording_whose_paths_agree_is_picked_wherever_it_stands(worse):
     for scripts, best in (((AGREED, worse), 0), ((worse, AGREED, worse), 1)):
-        trial, _ = held(*scripts)
+        trial = held(*scripts)
         chosen = trial.tried[trial.best]
         assert (trial.best, chosen.name) == (best, f"w{best}")
         assert (chosen.agreement, chosen.parsed, chosen.cut_off) == (pytest.approx(1), 1, 0)
@@ -74,29 +61,30 @@ def test_the_wording_whose_paths_agree_is_picked_wherever_it_stands(worse):
 
 @pytest.mark.parametrize(("wordings", "questions"), [(1, 60), (2, FEWEST), (3, 23), (4, 60)])
 def test_a_trial_costs_no_more_than_its_paths(wordings, questions):
-    trial, wanted = held(*[AGREED] * wordings, questions=QUESTIONS[:questions])
-    assert FEWEST <= trial.questions <= questions and wanted <= PATHS
+    trial = held(*[AGREED] * wordings, questions=QUESTIONS[:questions])
+    assert FEWEST <= trial.questions <= questions
+    assert sum(t.paths for t in trial.tried) <= PATHS
     assert {t.paths for t in trial.tried} == {trial.questions * EACH}  # all on the same questions
 
 
 def test_the_budget_follows_the_cache_that_is_set_and_no_skipped_question_or_other_wording():
     long = [Question(id="q0", question="What is 0 + 0? " + "Think well. " * 500), *QUESTIONS[1:]]
-    assert held(AGREED, UNREAD, questions=long)[0].budget == held(AGREED)[0].budget > 100
-    assert held(CUT, ctx=700)[0].budget < 700 < held(CUT)[0].budget
+    assert held(AGREED, UNREAD, questions=long).budget == held(AGREED).budget > 100
+    assert held(CUT, ctx=700).budget < 700 < held(CUT).budget
 
 
-TRIED = held(AGREED)[0].tried[0]
-
-
-@given(st.integers(0, 5000), st.floats(0, 1), st.floats(0, 1), st.integers(1, 4096),
-       st.integers(1, 40_000))  # fmt: skip
-def test_a_budget_fits_the_room_and_whole_paths(longest, cut_off, thinking, limit, room):
-    longest = min(longest, limit)
-    told = replace(TRIED, longest=longest, cut_off=cut_off, thinking=thinking)
-    budget = budget_of(told, limit, room)
-    assert min(max(1, longest), room) <= budget <= room
-    if cut_off > 0.5:  # longer ones are called for
-        assert budget > limit or budget == room or thinking > 0
+@pytest.mark.parametrize(
+    ("told", "room", "budget"),
+    [
+        ({"longest": 500}, 9000, 768),  # half as much again, in steps of 64
+        ({"longest": 500}, 600, 600),
+        ({"longest": 500, "cut_off": 0.1}, 9000, 1024),  # twice the limit of the trial
+        ({"longest": 500, "cut_off": 0.1, "thinking": 0.1}, 9000, 4096),
+        ({"longest": 1}, 9000, 128),
+    ],
+)
+def test_a_budget_leaves_whole_paths_whole_within_the_room(told, room, budget):
+    assert budget_of(replace(held(AGREED).tried[0], **told), 512, room) == budget
 
 
 @pytest.mark.model

@@ -2,6 +2,7 @@
 
 import json
 import random
+from collections import Counter
 
 import msgspec
 import pytest
@@ -42,38 +43,33 @@ def votes_of(run):
     return {v.question_id: v for v in read_records(run.votes, Vote)}
 
 
-def test_one_vote_a_question_and_every_kept_path_in_all_four_formats(run):
-    summary, votes = voted(run.root, **LOOSE), votes_of(run)
+def test_votes_examples_in_all_four_formats_and_pairs_are_written(run):
+    summary, votes, examples = voted(run.root, **LOOSE), votes_of(run), examples_of(run)
     winners = {q: v.predicted_answer for q, v in votes.items()}
     assert winners == {"q0": "0", "q1": "2", "q2": "4", "q3": None}
     # "I do not know", "1 + 1 = 2, so two" and "2 + 2 = 5"
     assert (votes["q1"].no_answer, votes["q1"].truncated, votes["q2"].refuted) == (1, 1, 1)
     assert votes["q3"].tie
-    assert (summary.questions, summary.kept_questions) == (4, 3)
-    assert {e.question_id for e in examples_of(run)} == {"q0", "q1", "q2"}
-    for question in QUESTIONS[:3]:
-        own = [e for e in examples_of(run) if e.question_id == question.id]
-        assert {e.format for e in own} == {"cot-few", "direct-few", "cot-zero", "direct-zero"}
-        for form in ("cot-few", "cot-zero"):
-            paths = sorted(e.path for e in own if e.format == form)
-            assert paths == sorted(votes[question.id].kept)
-        for e in own:
-            assert question.question in e.prompt
-            assert e.format.endswith("zero") == ("What is 6 * 7?" not in e.prompt)
-            assert e.completion.startswith(" ") and not e.prompt.endswith(" ")
-
-
-def test_pairs_stand_beside_the_examples(run):
-    summary, votes = voted(run.root, **LOOSE), votes_of(run)
+    assert (summary.questions, summary.kept_questions, summary.pairs) == (4, 3, 2)
+    kept = [(q, path) for q, v in votes.items() for path in v.kept]
+    for form in ("cot-few", "cot-zero"):
+        assert sorted((e.question_id, e.path) for e in examples if e.format == form) == sorted(kept)
+    direct = Counter(e.format for e in examples if e.path is None)
+    assert direct == {"direct-few": 3, "direct-zero": 3}
+    texts = {q.id: q.question for q in QUESTIONS}
+    for e in examples:
+        assert texts[e.question_id] in e.prompt
+        assert e.format.endswith("zero") == ("What is 6 * 7?" not in e.prompt)
+        assert e.completion.startswith(" ") and not e.prompt.endswith(" ")
     pairs = list(read_records(run.pairs, Preference))
-    assert {p.question_id for p in pairs} == {"q0", "q2"}  # the others have one answer, or a tie
-    assert {p.format for p in pairs} == {"cot-few", "cot-zero"}
-    assert summary.pairs == 2 and len(pairs) == 4
+    # q1 has one answer, and q3 a tie
+    wanted = {(q, form) for q in ("q0", "q2") for form in ("cot-few", "cot-zero")}
+    assert len(pairs) == 4 and {(p.question_id, p.format) for p in pairs} == wanted
+    learned = {(e.prompt, e.completion) for e in examples}
     for p in pairs:
-        prompts = {e.prompt: e for e in examples_of(run) if e.path == p.chosen_path}
-        assert prompts[p.prompt].completion == p.chosen  # as plain training would learn it
-        assert p.chosen_path in votes[p.question_id].kept
-        assert p.rejected_path not in votes[p.question_id].kept
+        assert (p.prompt, p.chosen) in learned  # as plain training would learn it
+        assert (p.question_id, p.chosen_path) in kept
+        assert (p.question_id, p.rejected_path) not in kept
         assert p.chosen != p.rejected and 0 < p.weight <= 1
 
 
@@ -97,25 +93,16 @@ def each(**fields):
     return lambda run: rewrite(run, lambda path: fields)
 
 
-def strange(run):
-    rewrite(run, lambda p: {"seed": p.seed + (p.question_id == "q2")})
-
-
-def renamed(run):
-    run.questions.write_text(run.questions.read_text().replace('"q0"', '"q9"'))
-
-
 NOBODY = "none of 16 paths can vote: .*"
 REFUSED = {
     "not read": (each(predicted_answer=None), f"{NOBODY}15 without an answer, 1 cut off"),
-    "cut off": (each(stop_reason="length"), f"{NOBODY}16 cut off"),
     "false": (each(text=" 1 + 1 = 3. The answer is 3."), f"{NOBODY}14 with a false equation"),
     "twice": (lambda run: run.paths.write_bytes(run.paths.read_bytes() * 2),
               r"paths.jsonl: path \d of question 'q\d' is there twice"),
-    "unknown": (renamed, "questions.jsonl: question 'q0' is not there"),
-    "of another run": (strange, "path 0 of question 'q2' is of another run: .* seed 0"),
+    "unknown": (lambda run: write_records(run.questions, QUESTIONS[1:]),
+                "questions.jsonl: question 'q0' is not there"),
+    "of another run": (each(seed=1), "path 0 of question 'q0' is of another run: .* seed 0"),
     "no file": (lambda run: run.paths.unlink(), "paths.jsonl: no such file"),
-    "empty": (lambda run: run.paths.write_bytes(b""), "paths.jsonl: holds no paths"),
     "torn": (lambda run: run.paths.write_bytes(b'{"question_id"'), "paths.jsonl: holds no paths"),
 }  # fmt: skip
 
@@ -129,16 +116,13 @@ def test_paths_that_cannot_vote_together_are_refused_and_nothing_is_written(run,
     assert not run.votes.exists() and not run.train.exists()
 
 
-def test_many_paths_that_are_cut_off_are_warned_of(run):
-    rewrite(run, lambda p: {} if p.path else {"stop_reason": "length"})
-    (warning,) = voted(run.root).warnings
-    assert "31% of 16 paths are cut off" in warning and "--max-tokens" in warning
-
-
-def test_what_leaves_nothing_to_train_on_is_named(run):
+def test_what_leaves_nothing_or_little_to_train_on_is_named(run):
     assert nothing_kept(run, voted(run.root, **LOOSE)) is None
     summary = voted(run.root, min_votes=9)
     assert "min-votes removed 9 of 16" in str(nothing_kept(run, summary))
+    rewrite(run, lambda p: {} if p.path else {"stop_reason": "length"})
+    (warning,) = voted(run.root).warnings
+    assert "31% of 16 paths are cut off" in warning and "--max-tokens" in warning
     said = {"text": " So.", "stop_reason": "answer"}
     rewrite(run, lambda p: {"predicted_answer": str(p.path % 2), **said})
     summary = voted(run.root)
