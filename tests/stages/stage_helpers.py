@@ -5,8 +5,9 @@ import contextlib
 from msgspec.structs import replace
 
 from lmsi_cli.config import SampleConfig, VoteConfig
+from lmsi_cli.jsonl import read_records
 from lmsi_cli.prompts import Task
-from lmsi_cli.records import Exemplar, Question, Silent
+from lmsi_cli.records import Exemplar, Question, Silent, TrainExample
 from lmsi_cli.run_folder import RunDir
 from lmsi_cli.stages.sample import bind, sample
 from lmsi_cli.stages.vote import vote_run
@@ -65,10 +66,14 @@ def sampled(root, config=None, fail_after=None, **given):
     return sample(asked, engine, task, config, run, progress)
 
 
-def voted(root, exams=None, probe=(), **settings):
+def voted(root, probe=(), **settings):
     """The summary of one call of the voting stage."""
     config = VoteConfig(**settings)
-    return vote_run(RunDir(root), TASK, config, exams=exams, probe=probe).summary
+    return vote_run(RunDir(root), TASK, config, probe=probe).summary
+
+
+def examples_of(run):
+    return list(read_records(run.train, TrainExample))
 
 
 def interrupted(lives, work):

@@ -6,14 +6,14 @@ import msgspec
 import pytest
 from builders import tree
 from msgspec.structs import replace
-from stage_helpers import IDENTITY, TASK, sampled, voted
+from stage_helpers import IDENTITY, TASK, examples_of, sampled, voted
 
 from lmsi_cli.atomic import write_atomic
 from lmsi_cli.config import VoteConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.jsonl import read_records, write_records
 from lmsi_cli.prompts import PAPER, Chat
-from lmsi_cli.records import Path, Silent, TrainExample
+from lmsi_cli.records import Path, Silent
 from lmsi_cli.resume import check_base, check_model
 from lmsi_cli.run_folder import RunDir
 from lmsi_cli.stages.distil import Student, control, teach
@@ -40,10 +40,6 @@ def taught(teacher, overwrite=False, task=TASK, progress=None, **identity):
     return run
 
 
-def written(run):
-    return list(read_records(run.train, TrainExample))
-
-
 def sampled_as(teacher, **fields):
     """Let the teacher's folder say this of how its paths were drawn."""
     teacher.save_settings("sample", {**teacher.load_settings()["sample"], **fields})
@@ -65,7 +61,7 @@ def test_a_student_of_the_same_form_learns_what_the_teacher_would(teacher, watch
     assert tree(taught(teacher).root) == made  # the same call again
     for name in ("train", "pairs", "questions", "votes", "vote_summary"):
         assert getattr(run, name).read_bytes() == getattr(teacher, name).read_bytes() != b""
-    examples, questions = len(written(run)), len({e.question_id for e in written(run)})
+    examples, questions = len(examples_of(run)), len({e.question_id for e in examples_of(run)})
     told = f"{examples} examples of {questions} questions, by the votes of {drawn_by['model']}"
     assert watcher.said == [told]
     assert not SERVER.keys() & run.load_settings()["sample"].keys()
@@ -81,7 +77,7 @@ def test_a_control_learns_from_as_many_paths_whatever_they_answer(teacher):
     assert {p: x for p, x in tree(teacher.root).items() if run.root not in p.parents} == before
     paths = read_records(teacher.paths, Path)
     said = {(p.question_id, p.path): p.predicted_answer for p in paths}
-    kept, own = ({(e.question_id, e.path) for e in written(r)} for r in (run, teacher))
+    kept, own = ({(e.question_id, e.path) for e in examples_of(r)} for r in (run, teacher))
     assert Counter(q for q, _ in kept) == Counter(q for q, _ in own)
     assert kept != own and all(said[q, i] is not None for q, i in kept if i is not None)
     first = run.train.read_bytes()
@@ -93,13 +89,13 @@ def test_a_control_learns_from_as_many_paths_whatever_they_answer(teacher):
 
 def test_a_chat_student_of_a_plain_teacher_is_taught_in_conversations(teacher):
     run = taught(teacher, task=TALKING, chat="on")
-    assert {e.format for e in written(run)} == {TALKING.format}  # a conversation's own
+    assert {e.format for e in examples_of(run)} == {TALKING.format}  # a conversation's own
     vote_run(teacher, TASK, VoteConfig(formats=PAPER))
     run = taught(teacher, True, TALKING, chat="on")
-    few = next(e for e in written(run) if e.format == "cot-few")
+    few = next(e for e in examples_of(run) if e.format == "cot-few")
     assert [m.role for m in few.prompt] == ["system", "user", "assistant", "user"]
-    plain = {(e.question_id, e.format, e.path): e for e in written(teacher)}
-    for e in written(run):  # the teacher's words, in another form
+    plain = {(e.question_id, e.format, e.path): e for e in examples_of(teacher)}
+    for e in examples_of(run):  # the teacher's words, in another form
         same = plain[e.question_id, e.format, e.path]
         assert e.completion[0].content == same.completion.strip()
     saved = run.load_settings()["sample"]
@@ -114,10 +110,10 @@ def test_a_plain_student_of_a_chat_teacher_learns_no_thinking(tmp_path):
     write_records(teacher.paths, [replace(p, text=thought + p.text.strip()) for p in paths])
     sampled_as(teacher, system="Be brief.", chat="on")
     vote_run(teacher, TALKING, VoteConfig())
-    assert {type(e.prompt) for e in written(teacher)} == {tuple}
+    assert {type(e.prompt) for e in examples_of(teacher)} == {tuple}
     run = taught(teacher)
-    assert {type(e.prompt) for e in written(run)} == {str}
-    assert not any("Hm" in e.completion for e in written(run))
+    assert {type(e.prompt) for e in examples_of(run)} == {str}
+    assert not any("Hm" in e.completion for e in examples_of(run))
     assert run.load_settings()["sample"]["system"] == ""  # nothing to say it in
 
 
@@ -132,7 +128,7 @@ def test_the_folder_and_its_adapter_say_whose_they_are(teacher, tmp_path):
         check_model(run, tmp_path / "a.gguf", "aa")
     write_atomic(run.adapter_gguf, b"")
     write_atomic(run.adapter_origin, msgspec.json.encode({"base_sha256": "5a11"}))
-    learned = {e.question_id for e in written(run)}
+    learned = {e.question_id for e in examples_of(run)}
     assert learned and {q.id for q in trained_on(run.adapter_gguf)} == learned
     with pytest.raises(LmsiError, match="another model"):  # the teacher cannot wear it
         check_base(run.adapter_gguf, "aa")
@@ -168,7 +164,7 @@ def test_a_folder_has_one_student_teacher_and_vote(teacher, identity, teacher_is
 
 
 def test_a_vote_that_kept_nothing_or_lost_a_path_teaches_nothing(teacher):
-    gone = next(e.path for e in written(teacher) if e.question_id == "q0" and e.path is not None)
+    gone = max(e.path or 0 for e in examples_of(teacher) if e.question_id == "q0")
     paths = list(read_records(teacher.paths, Path))
     write_records(teacher.paths, [p for p in paths if (p.question_id, p.path) != ("q0", gone)])
     with pytest.raises(LmsiError, match="question 'q0': paths that the vote kept"):

@@ -13,14 +13,14 @@ from hypothesis import given
 from hypothesis import settings as hypothesis
 from hypothesis import strategies as st
 from msgspec.structs import replace
-from stage_helpers import IDENTITY, TASK, interrupted, invented, tear, voted
+from stage_helpers import IDENTITY, TASK, examples_of, interrupted, invented, tear, voted
 
 from lmsi_cli.cli.questions import next_step
 from lmsi_cli.config import ExemplarsConfig, SampleConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.generation import Draft
 from lmsi_cli.jsonl import read_records
-from lmsi_cli.records import Question, Silent, TrainExample
+from lmsi_cli.records import Question, Silent
 from lmsi_cli.run_folder import RunDir
 from lmsi_cli.stages import questions as stage
 from lmsi_cli.stages import sample as sampling
@@ -98,7 +98,7 @@ def test_a_finished_generation_adds_up_and_draws_nothing_and_its_vote_keeps_the_
     assert all(q.answer is None and q.id.startswith("gen-") for q in found)
     assert {q.question for q in found} <= {invented(n) for n in range(100)}
     voted(tmp_path, min_share=told.min_share, min_votes=told.min_votes)
-    assert {e.question_id for e in read_records(run.train, TrainExample)} == {q.id for q in found}
+    assert {e.question_id for e in examples_of(run)} == {q.id for q in found}
     assert f"--min-share {told.min_share:g} --min-votes {told.min_votes}" in next_step(told, "r")
 
 

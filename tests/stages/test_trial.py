@@ -1,7 +1,5 @@
 """Before a run: the trial of wordings, what it picks and costs, and what the run would cost."""
 
-import random
-
 import pytest
 from msgspec.structs import replace
 from stage_helpers import TASK, settled
@@ -11,7 +9,7 @@ from lmsi_cli.engine.engine import LlamaEngine
 from lmsi_cli.records import Question, Silent
 from lmsi_cli.stages import dry_run
 from lmsi_cli.stages.sample import requests_of
-from lmsi_cli.stages.trial import EACH, FEWEST, PATHS, agreement, budget_of, hold_trial
+from lmsi_cli.stages.trial import EACH, FEWEST, PATHS, budget_of, hold_trial
 from lmsi_cli.tasks.loader import load_task
 from lmsi_cli.tasks.wording import Wording, worded
 from tests.scripted import ScriptedEngine
@@ -40,13 +38,6 @@ def held(*scripts, questions=QUESTIONS, **config):
     wordings = [Wording(name=f"w{n}", chat=False) for n in range(len(scripts))]
     open_ = [(w, worded(TASK, w)) for w in wordings]
     return hold_trial(questions, open_, engine, SampleConfig(**config), Silent())
-
-
-def test_agreement_is_none_for_constant_answers_and_full_for_perfect_ones():
-    assert agreement([["yes"] * 4] * 10) == pytest.approx(0, abs=0.01)
-    assert agreement([[str(i)] * 4 for i in range(10)]) == pytest.approx(1)
-    draw = random.Random(1)
-    assert abs(agreement([[draw.choice("abc") for _ in range(4)] for _ in range(60)])) < 0.1
 
 
 @pytest.mark.parametrize("worse", [MIXED, SCATTERED, CONSTANT, UNREAD, CUT],

@@ -9,12 +9,12 @@ import pytest
 from builders import tree
 from commands import call, refused, works
 from msgspec.structs import replace
-from stage_helpers import QUESTIONS, sampled, voted
+from stage_helpers import QUESTIONS, examples_of, sampled, voted
 
 from lmsi_cli.config import SampleConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.jsonl import read_records, write_records
-from lmsi_cli.records import Path, Preference, Question, TrainExample, Vote
+from lmsi_cli.records import Path, Preference, Question, Vote
 from lmsi_cli.run_folder import RunDir, discard
 from lmsi_cli.stages.vote import nothing_kept, permit
 from lmsi_cli.verdict.rules import CARE, Verdict
@@ -33,10 +33,6 @@ def rewrite(run, change):
     """Give every path the fields that ``change`` says."""
     paths = list(read_records(run.paths, Path))
     write_records(run.paths, [replace(p, **change(p)) for p in paths])
-
-
-def examples_of(run):
-    return list(read_records(run.train, TrainExample))
 
 
 def votes_of(run):
