@@ -6,23 +6,11 @@ import pytest
 from builders import example, preference, vote
 from msgspec.structs import replace
 
+from lmsi_cli import rounds
 from lmsi_cli.atomic import write_atomic
 from lmsi_cli.config import RunConfig, SampleConfig, TrainConfig, VoteConfig
 from lmsi_cli.jsonl import read_records, write_records
 from lmsi_cli.records import Preference, Question, TrainExample
-from lmsi_cli.rounds import (
-    Figures,
-    Gate,
-    Round,
-    adapters_of,
-    alarmed,
-    best,
-    checked,
-    comparable,
-    kept_round,
-    last_good,
-    voted,
-)
 from lmsi_cli.run_folder import RunDir, sha256_file
 from lmsi_cli.settings import Settings, of_round, seed_of
 from lmsi_cli.stages.checkup import figures, leave_out, manner, to_ask, trained_on
@@ -41,13 +29,13 @@ def seen(right, n=N, **other):
     scores = (1.0,) * right + (0.0,) * (n - right)
     usual = {"model": "m", "parsed": (1.0,) * n, "commonest": 0.05}
     ids = tuple(f"q{i}" for i in range(n))
-    return Figures(**{**usual, **other}, questions=ids, scores=scores)
+    return rounds.Figures(**{**usual, **other}, questions=ids, scores=scores)
 
 
 def a_round(number, right=None, gate="", trained=True):
     """A round; ``gate`` names the one that ended the rounds with it."""
-    gates = (Gate(name=gate, ends=True, text=""),) if gate else ()
-    return Round(
+    gates = (rounds.Gate(name=gate, ends=True, text=""),) if gate else ()
+    return rounds.Round(
         number=number, folder=f"round-{number}", temperature=0.7, drawn_by=number - 1,
         started_from=0, verdict="train", kept_questions=60, kept_paths=200, mean_share=0.6,
         trained=trained, gates=gates, figures=None if right is None else seen(right),
@@ -56,31 +44,31 @@ def a_round(number, right=None, gate="", trained=True):
 
 def test_later_rounds_have_other_seeds_and_their_own_temperature_and_start():
     run = RunConfig(rounds=3, round_temperature=(0.7, 1.0))
-    rounds = [of_round(PLAIN, run, n, "" if n < 2 else "runs/a/adapter") for n in (1, 2, 3)]
+    found = [of_round(PLAIN, run, n, "" if n < 2 else "runs/a/adapter") for n in (1, 2, 3)]
     for stage in ("sample", "vote", "train"):
-        seeds = [getattr(r, stage).seed for r in rounds]
+        seeds = [getattr(r, stage).seed for r in found]
         assert len(set(seeds)) == 3 and all(0 <= s < 2**31 for s in seeds)
-    assert rounds[0] == PLAIN  # the first one has the settings as given
-    assert [r.sample.temperature for r in rounds] == [0.7, 1.0, 1.0]  # the last one goes on
-    fresh = replace(rounds[1].train, init="", seed=PLAIN.train.seed)
-    assert (rounds[1].train.init, fresh) == ("runs/a/adapter", PLAIN.train)
+    assert found[0] == PLAIN  # the first one has the settings as given
+    assert [r.sample.temperature for r in found] == [0.7, 1.0, 1.0]  # the last one goes on
+    fresh = replace(found[1].train, init="", seed=PLAIN.train.seed)
+    assert (found[1].train.init, fresh) == ("runs/a/adapter", PLAIN.train)
     later = {seed_of(s, n) for s in range(1000) for n in (2, 3)}  # no sum gives them
     assert len(later) == 2000 and not later & set(range(1000))
 
 
 def test_the_gate_of_the_vote_follows_its_verdict_and_an_alarm_ends_the_rounds():
     verdict = Observer({}, None).finish()  # of a vote that kept nothing
-    gate = voted(verdict)
+    gate = rounds.voted(verdict)
     assert gate.ends and f"not to train: {verdict.reasons[0].text}" in gate.text
-    assert not voted(replace(verdict, verdict=CARE)).ends
-    (gate,) = alarmed("step 20: the model is far from the base")
-    assert gate.ends and alarmed("") == ()
+    assert not rounds.voted(replace(verdict, verdict=CARE)).ends
+    (gate,) = rounds.alarmed("step 20: the model is far from the base")
+    assert gate.ends and rounds.alarmed("") == ()
 
 
 @pytest.mark.parametrize("by", ["probe", "agreement"])
 @pytest.mark.parametrize(("before", "after"), [(30, 12), (30, 28), (12, 30)])
 def test_a_clear_fall_ends_the_rounds_and_a_rise_in_agreement_is_no_evidence(by, before, after):
-    (gate,) = checked((seen(before), seen(after)), by, NONE)
+    (gate,) = rounds.checked((seen(before), seen(after)), by, NONE)
     assert gate.ends is (after == 12)
     assert gate.text.endswith("no evidence of a gain") is (by == "agreement")
 
@@ -96,7 +84,7 @@ def test_collapse_ends_the_rounds_without_labels_and_is_a_remark_beside_them(sig
     found = (seen(20), seen(20, **sign))
 
     def gates(by, chance=None):
-        return {g.ends for g in checked(found, by, NONE, chance) if told in g.text}
+        return {g.ends for g in rounds.checked(found, by, NONE, chance) if told in g.text}
 
     assert (gates("agreement"), gates("probe")) == ({True}, {False})
     # of few answers one may be common
@@ -105,17 +93,17 @@ def test_collapse_ends_the_rounds_without_labels_and_is_a_remark_beside_them(sig
 
 def test_trained_questions_are_not_compared_on_by_agreement():
     found, most = (seen(20), seen(20)), ALL - {f"q{i}" for i in range(10)}
-    assert comparable(found, "agreement", NONE) == list(found[0].questions)
-    assert comparable(found, "agreement", most) == []
-    assert len(comparable(found, "probe", most)) == 10
-    assert len(comparable(found, "probe", most | {"q9"})) == N  # then the whole probe
-    assert comparable((seen(4, 8),) * 2, "probe", NONE) == []
+    assert rounds.comparable(found, "agreement", NONE) == list(found[0].questions)
+    assert rounds.comparable(found, "agreement", most) == []
+    assert len(rounds.comparable(found, "probe", most)) == 10
+    assert len(rounds.comparable(found, "probe", most | {"q9"})) == N  # then the whole probe
+    assert rounds.comparable((seen(4, 8),) * 2, "probe", NONE) == []
 
 
 def test_the_last_good_round_skips_alarms_and_what_was_not_trained():
-    assert last_good((a_round(1), a_round(2, gate="alarm"), a_round(3, trained=False))) == 1
-    assert last_good((a_round(1, gate="alarm"),)) == last_good(()) == 0
-    assert last_good((a_round(1), a_round(2, gate="verdict"))) == 2  # it was forced
+    assert rounds.last_good((a_round(1), a_round(2, gate="alarm"), a_round(3, trained=False))) == 1
+    assert rounds.last_good((a_round(1, gate="alarm"),)) == rounds.last_good(()) == 0
+    assert rounds.last_good((a_round(1), a_round(2, gate="verdict"))) == 2  # it was forced
 
 
 @pytest.mark.parametrize(
@@ -129,7 +117,7 @@ def test_the_last_good_round_skips_alarms_and_what_was_not_trained():
     ],
 )
 def test_a_probe_keeps_most_right_answers_and_agreement_only_a_clear_gain(by, right, number, told):
-    kept = best([a_round(n, k) for n, k in enumerate(right, 1)], {}, by)
+    kept = rounds.best([a_round(n, k) for n, k in enumerate(right, 1)], {}, by)
     assert (kept.number, kept.by) == (number, by)
     assert told in kept.why
     gain = kept.change.difference if kept.change else 0
@@ -137,13 +125,13 @@ def test_a_probe_keeps_most_right_answers_and_agreement_only_a_clear_gain(by, ri
 
 
 def test_trained_questions_and_unsound_rounds_choose_nothing():
-    kept = best([a_round(1, 20), a_round(2, 36)], {2: ALL}, "agreement")
+    kept = rounds.best([a_round(1, 20), a_round(2, 36)], {2: ALL}, "agreement")
     assert (kept.number, kept.by) == (1, "nothing")
     worse = a_round(2, 40, gate="check-up")
-    assert best([a_round(1, 20), worse], {}, "probe").number == 1
-    only = best([worse], {}, "probe")
+    assert rounds.best([a_round(1, 20), worse], {}, "probe").number == 1
+    only = rounds.best([worse], {}, "probe")
     assert only.number == 2 and "for want of a better one" in only.why
-    assert best([a_round(1, trained=False)], {}, "probe") is None
+    assert rounds.best([a_round(1, trained=False)], {}, "probe") is None
 
 
 # -- the files of a round --------------------------------------------------------------------------
@@ -208,14 +196,14 @@ def test_an_adapter_that_is_there_keeps_its_examples(run, without, several, out)
 
 
 def test_the_round_that_is_kept_stands_for_the_run(run):
-    assert kept_round(run) is run
+    assert rounds.kept_round(run) is run
     for number in (1, 2):
         write_atomic(run.round(number).adapter_gguf, b"")
     best = {"number": 2, "by": "probe", "why": ""}
     run.rounds.write_text(json.dumps({"asked": 2, "rounds": [], "best": best}))
-    assert kept_round(run).root == run.root / "round-2"
-    assert list(adapters_of(run)) == ["round-2"]
-    assert list(adapters_of(run, [run, run.round(2)])) == ["adapter", "round-2"]
+    assert rounds.kept_round(run).root == run.root / "round-2"
+    assert list(rounds.adapters_of(run)) == ["round-2"]
+    assert list(rounds.adapters_of(run, [run, run.round(2)])) == ["adapter", "round-2"]
 
 
 def test_check_ups_ask_as_sampled_with_numbers_of_their_own():
