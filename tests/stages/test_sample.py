@@ -101,11 +101,9 @@ def test_what_changes_no_path_may_change_and_all_else_is_refused_by_name(tmp_pat
     assert RunDir(tmp_path).load_settings()["sample"] == before
 
 
-LONG = Question(id="long", question="How many? " * 1000)  # ScriptedEngine's context is 4096
-
-
 def test_a_question_that_does_not_fit_is_told_and_skipped(tmp_path, watcher):
-    summary = sampled(tmp_path, questions=[LONG, *QUESTIONS], progress=watcher)
+    long = Question(id="long", question="How many? " * 1000)  # the context is 4096
+    summary = sampled(tmp_path, questions=[long, *QUESTIONS], progress=watcher)
     assert (summary.skipped, summary.questions, summary.paths) == (("long",), 5, TOTAL)
     assert watcher.labels == [("sampling", TOTAL)] and watcher.done[-1] == TOTAL
     (told,) = watcher.said
@@ -114,9 +112,9 @@ def test_a_question_that_does_not_fit_is_told_and_skipped(tmp_path, watcher):
     assert by_key(tmp_path) == by_key(tmp_path / "others")
     # later stages see no question without paths, and a resumed call tells it again
     assert "long" not in {q.id for q in read_records(RunDir(tmp_path).questions, Question)}
-    assert sampled(tmp_path, questions=[LONG, *QUESTIONS], fail_after=0).skipped == ("long",)
+    assert sampled(tmp_path, questions=[long, *QUESTIONS], fail_after=0).skipped == ("long",)
     with pytest.raises(LmsiError, match=r"^question 'long' \(.*\): prompt of \d+ tokens and 256"):
-        sampled(tmp_path / "none", questions=[LONG])
+        sampled(tmp_path / "none", questions=[long])
 
 
 # -- stopping early --------------------------------------------------------------------------------
