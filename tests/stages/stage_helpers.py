@@ -1,10 +1,13 @@
 """What the tests of the stages share: a task, four questions, and a script of answers to them."""
 
-import msgspec
+import contextlib
+
+from msgspec.structs import replace
 
 from lmsi_cli.config import SampleConfig, VoteConfig
+from lmsi_cli.jsonl import read_records
 from lmsi_cli.prompts import Task
-from lmsi_cli.records import Exemplar, Question, Silent
+from lmsi_cli.records import Exemplar, Question, Silent, TrainExample
 from lmsi_cli.run_folder import RunDir
 from lmsi_cli.stages.sample import bind, sample
 from lmsi_cli.stages.vote import vote_run
@@ -41,12 +44,12 @@ def settled(config):
     """Settings with nothing left open, as the commands hand them to a stage."""
     few_shot = "turns" if config.few_shot == "auto" else config.few_shot
     prompt, tokens = config.prompt or "cot-zero", config.max_tokens or 256
-    return msgspec.structs.replace(config, prompt=prompt, max_tokens=tokens, few_shot=few_shot)
+    return replace(config, prompt=prompt, max_tokens=tokens, few_shot=few_shot)
 
 
 def formed(task, config):
     """The task in the format of settled settings."""
-    return msgspec.structs.replace(task, prompt=config.prompt)
+    return replace(task, prompt=config.prompt)
 
 
 def sampled(root, config=None, fail_after=None, **given):
@@ -63,7 +66,26 @@ def sampled(root, config=None, fail_after=None, **given):
     return sample(asked, engine, task, config, run, progress)
 
 
-def voted(root, exams=None, probe=(), **settings):
+def voted(root, probe=(), **settings):
     """The summary of one call of the voting stage."""
     config = VoteConfig(**settings)
-    return vote_run(RunDir(root), TASK, config, exams=exams, probe=probe).summary
+    return vote_run(RunDir(root), TASK, config, probe=probe).summary
+
+
+def examples_of(run):
+    return list(read_records(run.train, TrainExample))
+
+
+def interrupted(lives, work):
+    """Call ``work`` with the number of texts after which each life ends, in the middle or not."""
+    for fail_after in lives:
+        with contextlib.suppress(KeyboardInterrupt):
+            work(fail_after)
+
+
+def tear(file, most):
+    """Cut the end off the last line, as a kill might."""
+    data = file.read_bytes() if file.exists() else b""
+    last = data[:-1].rfind(b"\n") + 1
+    if data:
+        file.write_bytes(data[: max(last, len(data) - most)])

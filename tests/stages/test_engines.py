@@ -1,8 +1,11 @@
 """The engine that is chosen, the kind of cache that is settled, and how a folder goes on."""
 
+import itertools
 from contextlib import nullcontext
 from functools import partial
+from importlib.metadata import PackageNotFoundError
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 from builders import path
@@ -22,90 +25,79 @@ QUESTIONS = [Question(id="a", question="Tom has 12 apples and gets 7 more. How m
 
 
 @pytest.fixture
-def model(tmp_path, monkeypatch):
-    file = tmp_path / "model.gguf"
-    file.write_bytes(b"GGUF")
+def choose(tmp_path, monkeypatch, watcher):
+    """What is chosen, and the engines that were opened for it; llama.cpp writes 100 tokens/s."""
+    model, seconds = tmp_path / "model.gguf", itertools.count()
+    model.write_bytes(b"GGUF")
     monkeypatch.setattr(module, "SMALLEST", 1)
     monkeypatch.setattr(module, "version", lambda name: "2026.4")
     monkeypatch.setattr(module, "verdict_file", lambda model, of: tmp_path / f"verdict{of}.json")
-    return file
+    monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: next(seconds)))
 
+    def call(settings=AUTO, paths=1000, run=None, theirs=130):
+        opened = []
 
-def choose(model, watcher, settings=AUTO, paths=1000, run=None, theirs=130.0):
-    """What is chosen, and the engines that were opened for it."""
-    opened = []
+        def open_(name):
+            opened.append(name)
+            if name == "openvino" and theirs is None:
+                raise LmsiError("cannot")
+            engine = SimpleNamespace(pace=lambda need: (None, SimpleNamespace(write=100.0)))
+            engine.encode = engine.generate = lambda *given: [SimpleNamespace(tokens=theirs)]
+            return nullcontext(engine)
 
-    def open_(name):
-        opened.append(name)
-        if name == "openvino" and theirs is None:
-            raise LmsiError("cannot")
-        return nullcontext(SimpleNamespace(pace=lambda need: (None, SimpleNamespace(write=100.0))))
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "_rate", lambda engine: theirs)
         return chosen(settings, model, paths, open_, watcher, run), opened
 
+    return call
 
-@pytest.mark.parametrize(
-    ("theirs", "engine"), [(130.0, "openvino"), (115.0, "llama"), (None, "llama")]
-)
-def test_openvino_is_chosen_on_a_measured_gain_and_measured_once(model, watcher, theirs, engine):
-    assert choose(model, watcher, theirs=theirs) == (engine, ["llama", "openvino"])
-    assert choose(model, watcher, theirs=theirs) == (engine, [])
+
+BOTH = ["llama", "openvino"]
 
 
 @pytest.mark.parametrize(
-    ("settings", "paths"),
+    ("settings", "paths", "theirs", "engine", "measured"),
     [
-        (AUTO, 499),
-        (SampleConfig(engine="auto", top_p=0.9), 1000),
-        (SampleConfig(engine="auto", cluster="local"), 1000),
+        (AUTO, 500, 130, "openvino", BOTH),
+        (AUTO, 500, 115, "llama", BOTH),
+        (AUTO, 500, None, "llama", BOTH),
+        (AUTO, 499, 130, "llama", []),
+        (SampleConfig(engine="auto", top_p=0.9), 500, 130, "llama", []),
+        (SampleConfig(engine="auto", cluster="local"), 500, 130, "llama", []),
+        (SampleConfig(engine="openvino"), 499, 130, "openvino", []),
     ],
+    ids=["faster", "hardly", "fails", "small job", "not in OpenVINO", "cluster", "named"],
 )
-def test_small_jobs_and_settings_that_openvino_lacks_are_llama_cpps(
-    model, watcher, settings, paths
-):
-    assert choose(model, watcher, settings, paths) == ("llama", [])
+def test_openvino_is_chosen_if_measured_faster(choose, settings, paths, theirs, engine, measured):
+    assert choose(settings, paths, theirs=theirs) == (engine, measured)
+    assert choose(settings, paths, theirs=theirs) == (engine, [])
 
 
-def test_without_the_package_nothing_is_measured(model, watcher, monkeypatch):
-    monkeypatch.setattr(module, "_installed", lambda: False)
-    assert choose(model, watcher) == ("llama", [])
-
-
-def test_an_engine_that_is_named_is_taken(model, watcher):
-    assert choose(model, watcher, SampleConfig(engine="openvino")) == ("openvino", [])
-
-
-def test_a_folder_goes_on_as_it_was_begun(model, watcher, tmp_path):
-    run = RunDir(tmp_path / "run")
+def test_without_the_package_or_in_a_begun_folder_nothing_is_measured(choose, run, monkeypatch):
     run.save_settings("sample", {"engine": "openvino"})
     run.paths.write_text("")
-    assert choose(model, watcher, run=run) == ("openvino", [])
+    assert choose(run=run) == ("openvino", [])
+    monkeypatch.setattr(module, "version", Mock(side_effect=PackageNotFoundError))
+    assert choose() == ("llama", [])
 
 
 @pytest.mark.model
-def test_a_run_with_auto_is_bound_to_the_engine_that_drew(gguf, tmp_path, watcher):
-    run = RunDir(tmp_path)
+def test_a_run_with_auto_is_bound_to_the_engine_that_drew(gguf, run, watcher):
     for paths in (2, 4):
         settings = SampleConfig(model=str(gguf), engine="auto", paths=paths, threads=1)
         with locked(run):
             assert draw_paths(job_of(settings, QUESTIONS), run, watcher).new_paths == 2
-    assert run.load_settings()["sample"]["engine"] == "llama"
-    assert begun_with(run) == "llama"
+    assert run.load_settings()["sample"]["engine"] == begun_with(run) == "llama"
 
 
 # -- the kind of cache, which is written down and told where it changes ------------------------
 
 
 SPLIT = {"parallel": 8, "kv": "split", "flash_attn": "on", "cells": 512}
-SHARED = {"kv": "split", "flash_attn": "on"}
 UNIFIED = {"parallel": 32, "kv": "unified", "flash_attn": "off", "cells": 1024}
 
 
 @pytest.fixture
 def run(tmp_path):
-    run = RunDir(tmp_path)
+    run = RunDir(tmp_path / "run")
     run.create()
     return run
 
@@ -122,19 +114,11 @@ def call(run, *settled, alone=False):
     return said
 
 
-@pytest.mark.parametrize(
-    ("settled", "alone", "kept"),
-    [
-        ((None, {}, SPLIT, {**SPLIT, "parallel": 32}, UNIFIED), False, SHARED),
-        (({}, SPLIT, SPLIT, {**SPLIT, "parallel": 4}), True, {**SPLIT, "parallel": 4}),
-        (({"n_params": 7},), True, {"n_params": 7}),
-    ],
-    ids=["of workers the first one's", "all of a single process", "of a server other things"],
-)
-def test_what_is_settled_is_kept(run, settled, alone, kept):
-    write_records(run.paths, [path()] if "n_params" in kept else [])
-    assert call(run, *settled, alone=alone) == []
-    assert run.load_settings()[ENGINE] == kept
+def test_what_is_settled_is_kept(run):
+    call(run, None, {}, SPLIT, {**SPLIT, "parallel": 32}, UNIFIED)  # by workers: the first one's
+    assert run.load_settings()[ENGINE] == {"kv": "split", "flash_attn": "on"}
+    call(run, {}, SPLIT, SPLIT, {**SPLIT, "parallel": 4}, alone=True)
+    assert run.load_settings()[ENGINE] == {**SPLIT, "parallel": 4}
 
 
 @pytest.mark.parametrize("alone", [True, False], ids=["alone", "spread"])

@@ -1,16 +1,18 @@
 """The evaluating stage: pairs of base and adapter, resumed anywhere, never overwritten."""
 
-import contextlib
 import tempfile
 from collections import Counter
+from math import inf
 from pathlib import Path
 
 import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from stage_helpers import TASK, settled
+from msgspec.structs import replace
+from stage_helpers import TASK, interrupted, settled
 
+from lmsi_cli.atomic import write_atomic
 from lmsi_cli.config import EvalConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.jsonl import read_records
@@ -43,7 +45,7 @@ ADAPTED = {"t0": [WRONG] * 2, "t1": [right(1)] * 2, "t2": [right(2)] * 2, "t3": 
 class TwoMinds(ScriptedEngine):
     """Speaks from one script without an adapter and from another with it; remembers requests."""
 
-    def __init__(self, fail_after=None, base=BASE, adapted=ADAPTED):
+    def __init__(self, fail_after=inf, base=BASE, adapted=ADAPTED):
         super().__init__(base)
         self.scripts, self.left, self.asked = (base, adapted), fail_after, []
 
@@ -54,10 +56,9 @@ class TwoMinds(ScriptedEngine):
     def generate(self, requests, sampling, trigger, watch=None):
         self.asked.append((self.adapter, sampling, [r for r in requests if r.wanted]))
         for generated in super().generate(requests, sampling, trigger):
-            if self.left is not None:
-                if self.left == 0:
-                    raise KeyboardInterrupt
-                self.left -= 1
+            if self.left == 0:
+                raise KeyboardInterrupt
+            self.left -= 1
             yield generated
 
 
@@ -66,11 +67,15 @@ def variants(adapter_hash="aa"):
     return [base, Candidate("adapter", "x.gguf", {**base.identity, "adapter_sha256": adapter_hash})]
 
 
-def examined_all(root, engine=None, models=None, progress=None, sets=SET, about=None, **config):
-    settings = settled(EvalConfig(**{"paths": 2, "modes": ("direct", "cot", "sc"), **config}))
-    exams = [Exam(name, questions, TASK, settings) for name, questions in sets.items()]
-    return evaluate(exams, models or variants(), engine or TwoMinds(), RunDir(root),
-                    progress or Silent(), about)  # fmt: skip
+SHUFFLED = variants()[1]._replace(name="shuffled votes", null=True)
+
+
+def examined_all(root, engine=None, models=None, sets=SET, progress=None, **config):
+    about, task = config.pop("about", None), config.pop("task", TASK)
+    config = settled(EvalConfig(**{"paths": 2, "modes": ("direct", "cot", "sc"), **config}))
+    exams = [Exam(name, questions, task, config) for name, questions in sets.items()]
+    engine, progress = engine or TwoMinds(), progress or Silent()
+    return evaluate(exams, models or variants(), engine, RunDir(root), progress, about)
 
 
 def examined(root, *args, **kwargs):
@@ -86,47 +91,46 @@ def timeless(result):
     return told
 
 
-def figures_of(result, line):
-    return [v.figure(line) for v in result.mains]
+def stored(root):
+    """Which answers lie in the folder."""
+    files = RunDir(root).eval_dir.glob("*.answers.jsonl")
+    found = ((f.name, a) for f in files for a in read_records(f, Answer))
+    return [(name, a.mode, a.question_id, a.path) for name, a in found]
 
 
-def test_base_and_adapter_are_compared_on_the_same_questions(tmp_path):
-    result = examined(tmp_path)
+def test_base_and_adapter_are_compared_on_the_same_questions_in_each_mode(tmp_path):
+    engine = TwoMinds()
+    result = examined(tmp_path, engine, max_tokens=100)
+    asked = [(a, s.temperature, s.max_tokens, len(r[0].wanted)) for a, s, r in engine.asked]
+    modes = ((0.0, 32, 1), (0.0, 100, 1), (0.7, 100, 2))
+    assert asked == [(adapter, *mode) for adapter in (None, "x.gguf") for mode in modes]
+    direct, cot, sc = (bytes(r[0].prompt).decode() for _, _, r in engine.asked[:3])
+    assert direct.endswith("Q: What is 0 + 0?\nA:") and "What is 6 * 7?" in direct
+    assert cot == sc == "Q: What is 0 + 0?\nA: Let's think step by step."
     lines = ["direct", "CoT greedy", "one sampled path", "majority of 2", "any of 2"]
     assert [[f.name for f in v.figures] for v in result.variants] == [lines, lines]
     assert [p.line for p in result.pairs] == lines
-    base, adapter = figures_of(result, "CoT greedy")
+    base, adapter = (v.figure("CoT greedy") for v in result.mains)
     assert (base.scores, adapter.scores) == ((1, 1, 0, 0), (0, 1, 1, 0))
     assert (base.parsed, adapter.parsed) == (1.0, 0.75)
     change = result.pair("CoT greedy", "adapter").change
     assert (change.gained, change.lost, change.n, change.difference) == (1, 1, 4, 0)
-    drawn = [figures_of(result, line)[0].scores for line in lines[2:]]  # a tie counts half
+    drawn = [result.mains[0].figure(line).scores for line in lines[2:]]  # a tie counts half
     assert drawn == [(1, 0.5, 0, 0), (1, 0.5, 0, 0), (1, 1, 0, 0)]
-    one, two = result.variants[0].curve  # over all subsets
-    assert (one.k, one.majority.value, one.any.value) == (1, 1.5 / 4, 1.5 / 4)
-    assert (two.k, two.majority.value, two.any.value) == (2, 1.5 / 4, 2 / 4)
+    curve = [(c.k, c.majority.value, c.any.value) for c in result.variants[0].curve]
+    assert curve == [(1, 1.5 / 4, 1.5 / 4), (2, 1.5 / 4, 2 / 4)]  # over all subsets
     file = next((tmp_path / "eval").glob("test-*.result.json"))
     assert msgspec.json.decode(file.read_bytes(), type=Evaluation) == result
-    for variant in result.variants:
-        answers = [a for f in variant.answers for a in read_records(tmp_path / "eval" / f, Answer)]
-        assert len(answers) == 4 * (1 + 1 + 2)
-    assert result.gold == {"t0": "0", "t1": "2", "t2": "4", "t3": "6"}
 
 
 def test_controls_are_asked_too_and_count_as_no_candidate(tmp_path):
     """Here the one that learned from shuffled votes says what the adapter says."""
     engine, who = TwoMinds(), variants()
-    shuffled = who[1]._replace(name="shuffled votes", null=True)
-    result = examined(tmp_path, engine, [*who, again(who[0]), shuffled], seed=(3, 5))
+    result = examined(tmp_path, engine, [*who, again(who[0]), SHUFFLED], seed=(3, 5))
     assert [v.model for v in result.mains] == ["base", "adapter"]
-    assert {p.after for p in result.pairs} == {"adapter"}
     assert result.pairs == examined(tmp_path / "without", models=who, seed=(3, 5)).pairs
-    changes = {(n.after, n.line): n.change for n in result.nulls}
-    drawn = ["one sampled path", "majority of 2", "any of 2"]
-    assert [line for name, line in changes if name == "base again"] == drawn  # greedy is the same
-    assert [line for name, line in changes if name == "shuffled votes"] == [
-        p.line for p in result.pairs
-    ]
+    told = Counter(n.after for n in result.nulls)
+    assert told == {"base again": 3, "shuffled votes": 5}  # greedy, the base repeats itself
     seeds = {s.seed for a, s, _ in engine.asked if s.temperature and a is None}
     assert len(seeds) == 4 and {3, 5} < seeds  # the base's own, and two others
     [line] = (x for x in control_lines(result) if x.startswith("Controls"))
@@ -138,104 +142,72 @@ def test_a_gain_of_form_is_told_from_a_gain(tmp_path):
     labelled = [Question(id=f"t{i}", question="What is 1 + 1?", answer="2") for i in range(24)]
     silent = {f"t{i}": [UNREAD if i < 8 else WRONG if i < 16 else right(1)] for i in range(24)}
     spoken = {q: [right(1)] if texts == [UNREAD] else texts for q, texts in silent.items()}
-    engine, sets = TwoMinds(None, silent, spoken), {"test": labelled}
-    result = examined(tmp_path, engine, sets=sets, modes=("cot",))
+    asked = {"engine": TwoMinds(inf, silent, spoken), "sets": {"test": labelled}, "modes": ("cot",)}
+    result = examined(tmp_path, **asked)
     [pair] = result.pairs
     assert (pair.change.gained, pair.change.lost) == (8, 0) and pair.p_holm < 0.05
-    assert pair.whole is not None
     assert (pair.whole.n, pair.whole.gained, pair.whole.lost) == (16, 0, 0)
     [line] = control_lines(result)
     assert "16 questions" in line and "gained form" in line
     assert "clear" in next_step([result], "r").why
-    who = variants()
-    shuffled = who[1]._replace(name="shuffled votes", null=True)
-    result = examined(tmp_path, engine, [*who, shuffled], sets=sets, modes=("cot",))
+    result = examined(tmp_path, models=[*variants(), SHUFFLED], **asked)
     assert next_step([result], "r").why.startswith("a control")
     assert any("no gain by the vote" in note for note in headline([result])[1])
 
 
 def test_temperatures_and_seeds_are_variants_and_only_the_first_is_greedy(tmp_path):
-    config = {"temperature": (0.7, 1.2), "seed": (3, 4)}
-    result = examined(tmp_path, modes=("sc", "cot"), **config)
+    result = examined(tmp_path, modes=("sc", "cot"), temperature=(0.7, 1.2), seed=(3, 4))
     assert result.primary == "majority of 2"
     ways = [("", 0.7, 3), (" t0.7-s4", 0.7, 4), (" t1.2-s3", 1.2, 3), (" t1.2-s4", 1.2, 4)]
     told = [(v.name, v.temperature, v.seed) for v in result.variants]
     assert told == [(m + name, t, s) for m in ("base", "adapter") for name, t, s in ways]
     assert [bool(v.figure("CoT greedy")) for v in result.variants] == [True, *[False] * 3] * 2
-    assert [p.temperature for p in result.pairs if p.line == "majority of 2"] == [0.7, 1.2]
-    assert [p.temperature for p in result.pairs if p.primary] == [0.7]
-
-
-def test_holm_counts_all_sets_and_models(tmp_path):
-    results = examined_all(tmp_path, sets={"one": LABELLED, "two": LABELLED}, modes=("cot",))
-    assert [(e.data, p.p_holm) for e in results for p in e.pairs] == [("one", 1.0), ("two", 1.0)]
-    assert "CoT greedy decides. Holm corrects the p-values among the 2" in results[0].corrected
-    assert {f.name.partition("-")[0] for f in (tmp_path / "eval").glob("*.result.json")} == {
-        "one", "two",
-    }  # fmt: skip
-    assert gained(results) is None
-
-
-def pairs(result, *changes):
-    """The result with primary pairs of these models, differences and corrected p-values."""
-    like = result.pairs[0]
-    made = [
-        msgspec.structs.replace(
-            like, after=after, primary=True, p_holm=p,
-            change=msgspec.structs.replace(like.change, difference=d),
-        )
-        for after, d, p in changes
-    ]  # fmt: skip
-    return msgspec.structs.replace(result, pairs=tuple(made))
+    voted = [(p.temperature, p.primary) for p in result.pairs if p.line == "majority of 2"]
+    assert voted == [(0.7, True), (1.2, False)]
 
 
 UP, DOWN, VAGUE = ("x", 0.1, 0.01), ("x", -0.1, 0.01), ("x", 0.3, 0.06)
 
 
-@pytest.mark.parametrize(
-    ("sets", "model"),
-    [
-        ([[UP]], "x"),
-        ([[VAGUE]], None),
-        ([[UP], [VAGUE]], "x"),
-        ([[UP], [DOWN]], None),
-        ([[DOWN, ("y", 0.2, 0.04)]], "y"),
-    ],
-)
-def test_a_gain_is_clear_somewhere_and_no_loss_anywhere(tmp_path, sets, model):
-    result = examined(tmp_path, modes=("cot",))
-    assert gained([pairs(result, *changes) for changes in sets]) == model
+def test_holm_counts_all_sets_and_a_gain_is_clear_somewhere_and_no_loss_anywhere(tmp_path):
+    results = examined_all(tmp_path, sets={"one": LABELLED, "two": LABELLED}, modes=("cot",))
+    assert [(e.data, p.p_holm) for e in results for p in e.pairs] == [("one", 1.0), ("two", 1.0)]
+    assert "CoT greedy decides. Holm corrects the p-values among the 2" in results[0].corrected
+    files = (tmp_path / "eval").glob("*.result.json")
+    assert sorted(f.name.partition("-")[0] for f in files) == ["one", "two"]
+    [like] = results[0].pairs
+
+    def told(*changes):
+        changed = [(who, replace(like.change, difference=d), p) for who, d, p in changes]
+        pairs = [replace(like, after=who, change=c, p_holm=p) for who, c, p in changed]
+        return replace(results[0], pairs=pairs)
+
+    assert gained([told(UP)]) == gained([told(UP), told(VAGUE)]) == "x"
+    assert gained([told(VAGUE)]) is gained([told(UP), told(DOWN)]) is gained(results) is None
+    assert gained([told(DOWN, ("y", 0.2, 0.04))]) == "y"
 
 
 def test_answers_are_marked_anew_and_clusters_widen_the_interval(tmp_path):
-    plain = examined(tmp_path, modes=("cot",))
-    grouped = [msgspec.structs.replace(q, group="g") for q in LABELLED[:3]] + LABELLED[3:]
-    result = examined(tmp_path, sets={"test": grouped}, modes=("cot",))
-    wide, narrow = (r.variants[0].figures[0].accuracy for r in (result, plain))
+    def first(labelled, engine=None):
+        return examined(tmp_path, engine, sets={"test": labelled}, modes=("cot",)).variants[0]
+
+    narrow = first(LABELLED).figures[0].accuracy
+    wide = first([replace(q, group="g") for q in LABELLED[:3]] + LABELLED[3:]).figures[0].accuracy
     assert wide.value == narrow.value and wide.high - wide.low > narrow.high - narrow.low
-    wrong = [msgspec.structs.replace(q, answer="99") for q in LABELLED]
     engine = TwoMinds()
-    result = examined(tmp_path, engine, sets={"test": wrong}, modes=("cot",))
+    corrected = first([replace(q, answer="99") for q in LABELLED], engine)
+    assert corrected.figures[0].scores == (0, 0, 1, 1)
     assert not any(requests for _, _, requests in engine.asked)
-    assert result.variants[0].figures[0].scores == (0, 0, 1, 1)
 
 
 @given(st.lists(st.integers(0, 33), min_size=1, max_size=4))
 @settings(max_examples=10)
 def test_interrupted_anywhere_and_resumed_equals_uninterrupted(lives):
     with tempfile.TemporaryDirectory() as folder:
-        for fail_after in lives:
-            with contextlib.suppress(KeyboardInterrupt):
-                examined(folder, TwoMinds(fail_after))
-        engine = TwoMinds()
-        result = examined(folder, engine)
+        interrupted(lives, lambda n: examined(folder, TwoMinds(n)))
         whole = examined(Path(folder) / "whole")
-        assert timeless(result) == timeless(whole)
-        files = list(RunDir(folder).eval_dir.glob("*.answers.jsonl"))
-        keys = [
-            (f.name, a.mode, a.question_id, a.path) for f in files for a in read_records(f, Answer)
-        ]
-        assert len(keys) == len(set(keys)) == 32
+        assert timeless(examined(folder)) == timeless(whole)
+        assert len(stored(folder)) == len(set(stored(folder))) == 32
 
 
 @pytest.mark.parametrize(
@@ -252,37 +224,20 @@ def test_interrupted_anywhere_and_resumed_equals_uninterrupted(lives):
         ({}, {"seed": (1,)}, 8, 8),
         ({}, {"prompt": "cot-few"}, 16, 16),
         ({}, {"max_tokens": 99}, 16, 16),
+        ({}, {"task": replace(TASK, exemplars=TASK.exemplars * 2)}, 16, 16),
     ],
 )
-def test_only_what_could_be_another_answer_is_asked_again(
-    tmp_path, before, after, of_base, of_adapter
-):
+def test_only_what_may_be_another_is_asked_again(tmp_path, before, after, of_base, of_adapter):
     examined(tmp_path, **before)
     older = {f: f.read_bytes() for f in (tmp_path / "eval").iterdir()}
     engine = TwoMinds()
     result = examined(tmp_path, engine, **after)
     asked = Counter(a for a, _, requests in engine.asked for r in requests for _ in r.wanted)
     assert (asked[None], asked["x.gguf"]) == (of_base, of_adapter)
-    kept = {f: f.read_bytes() for f in older if of_adapter or f.suffix == ".jsonl"}
-    assert kept
-    for file, content in kept.items():  # answers are added to, results stay
-        assert content.startswith(older[file])
+    kept = [f for f in older if of_adapter or f.suffix == ".jsonl"]  # results stay, answers grow
+    assert kept and all(f.read_bytes().startswith(older[f]) for f in kept)
     assert of_adapter or older.keys() == set((tmp_path / "eval").iterdir())
     assert timeless(result) == timeless(examined(tmp_path / "whole", **after))
-
-
-def test_each_mode_asks_in_its_own_way(tmp_path):
-    engine = TwoMinds()
-    examined(tmp_path, engine, temperature=(0.7,), max_tokens=100)
-    asked = {
-        (adapter, sampling.temperature, sampling.max_tokens, len(requests[0].wanted))
-        for adapter, sampling, requests in engine.asked
-    }
-    assert asked == {(a, *rest) for a in (None, "x.gguf")
-                     for rest in ((0.0, 32, 1), (0.0, 100, 1), (0.7, 100, 2))}  # fmt: skip
-    prompts = [bytes(requests[0].prompt).decode() for _, _, requests in engine.asked[:3]]
-    assert prompts[0].endswith("Q: What is 0 + 0?\nA:") and "What is 6 * 7?" in prompts[0]
-    assert prompts[1] == prompts[2] == "Q: What is 0 + 0?\nA: Let's think step by step."
 
 
 def test_a_question_that_does_not_fit_counts_as_unanswered_for_both(tmp_path, watcher):
@@ -290,23 +245,17 @@ def test_a_question_that_does_not_fit_counts_as_unanswered_for_both(tmp_path, wa
     for _ in range(2):  # the second call finds all other answers, and tells it again
         result = examined(tmp_path, progress=watcher, sets={"test": [*LABELLED, long]})
         assert (result.skipped, result.n) == (("long",), 5)
-        base, adapter = figures_of(result, "CoT greedy")
-        assert (base.accuracy.value, base.parsed) == (2 / 5, 4 / 5)
-        assert adapter.accuracy.value == 2 / 5
-        assert figures_of(result, "majority of 2")[0].accuracy.value == (1 + 0.5) / 5
-    stored = [
-        a for f in (tmp_path / "eval").glob("*.answers.jsonl") for a in read_records(f, Answer)
-    ]
-    assert {a.question_id for a in stored} == set(BASE)
-    assert len(watcher.said) == 2 * 2 * 3 and watcher.said[0].startswith("skipped: question 'long'")
+        greedy = [v.figure("CoT greedy") for v in result.mains]
+        assert [(f.parsed, f.accuracy.value) for f in greedy] == [(4 / 5, 2 / 5), (3 / 5, 2 / 5)]
+    assert {question for _, _, question, _ in stored(tmp_path)} == set(BASE)
+    assert [said[:23] for said in watcher.said] == ["skipped: question 'long"] * 12
 
 
 @pytest.fixture
 def trained(tmp_path):
     """A run folder with an adapter, and a model file."""
     run, model = RunDir(tmp_path / "run"), tmp_path / "m.gguf"
-    run.adapter.mkdir(parents=True)
-    run.adapter_gguf.write_bytes(b"adapter")
+    write_atomic(run.adapter_gguf, b"adapter")
     model.write_bytes(b"model")
     return run, model
 
@@ -319,8 +268,7 @@ def test_a_control_differs_from_the_adapter_by_the_shuffling_alone(trained, own,
     run, model = trained
     origin = {"base_sha256": sha256_file(model), "base_file": "m.gguf", "lr": 0.2}
     run.votes.write_bytes(b"v")
-    run.null.adapter.mkdir(parents=True)
-    run.null.adapter_gguf.write_bytes(b"control")
+    write_atomic(run.null.adapter_gguf, b"control")
     whose = {"run": "r", "model": "m.gguf", "model_sha256": "aa"}
     run.null.save_settings(TEACHER, {**whose, "votes_sha256": sha256_file(run.votes)})
     run.null.adapter_origin.write_bytes(msgspec.json.encode(origin))
@@ -328,7 +276,7 @@ def test_a_control_differs_from_the_adapter_by_the_shuffling_alone(trained, own,
     run.votes.write_bytes(votes)
     base = candidates_of(run, model)[0]
     if words:
-        with pytest.raises(LmsiError, match=words) as refused:
+        with pytest.raises(LmsiError, match=f"has other {words} than") as refused:
             controls(run, base)
         assert "--null --overwrite" in refused.value.hint
         return
@@ -339,13 +287,11 @@ def test_a_control_differs_from_the_adapter_by_the_shuffling_alone(trained, own,
 
 def test_more_adapters_and_scales_are_named_apart(trained, tmp_path):
     run, model = trained
-    other = RunDir(tmp_path / "other")
-    other.adapter.mkdir(parents=True)
-    other.adapter_gguf.write_bytes(b"another")
-    (tmp_path / "base.gguf").write_bytes(b"third")
-    files = [other.adapter_gguf, other.adapter_gguf, tmp_path / "base.gguf"]
-    names = ["base", "adapter", "other", "other-2", "base-2"]
-    assert [v.name for v in candidates_of(run, model, files)] == names
-    scaled = candidates_of(run, model, files[:1], (0.5, 1))
-    named = [("adapter x0.5", 0.5), ("adapter x1", 1), ("other x0.5", 0.5), ("other x1", 1)]
-    assert [(v.name, v.scale) for v in scaled] == [("base", 1), *named]
+    other, third = RunDir(tmp_path / "other").adapter_gguf, tmp_path / "base.gguf"
+    for file in (other, third):
+        write_atomic(file, b"another")
+    found = candidates_of(run, model, [other, other, third])
+    assert [v.name for v in found] == ["base", "adapter", "other", "other-2", "base-2"]
+    found = candidates_of(run, model, [], (0.5, 1))
+    named = [("base", 1), ("adapter x0.5", 0.5), ("adapter x1", 1)]
+    assert [(v.name, v.scale) for v in found] == named

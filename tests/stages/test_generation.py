@@ -1,26 +1,14 @@
 """What a model writes: one clean question comes out of a text, or a reason; none comes twice."""
 
 import itertools
-import re
 
-import msgspec
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from stage_helpers import TASK, invented
 
-from lmsi_cli.generation import (
-    LIKENESS,
-    REQUEST,
-    Draft,
-    Known,
-    Rules,
-    Sieve,
-    draft_prompt,
-    question_id,
-    read_draft,
-    runs,
-)
+from lmsi_cli.generation import LIKENESS, Draft, Rules, Sieve, draft_prompt, read_draft, runs
 from lmsi_cli.prompts import Chat, Task
 from lmsi_cli.records import Message, Question
 
@@ -34,20 +22,16 @@ RULES = Rules(TEXTS, TASK)
 GOOD = "Ida has 7 cups and breaks 2. How many cups are whole?"
 
 READ = {
-    "plain": (f" {GOOD}", "eos", GOOD),
-    "before the next": (f" {GOOD}\n", "next_question", GOOD),
     "before its answer": (f" {GOOD}\nA: 7 - 2 = 5. The answer is 5.", "answer", GOOD),
     "cut off behind it": (f" {GOOD}\n\nA: Let us see, there are", "length", GOOD),
     "before a blank line": (f" {GOOD}\n\nThis is easy.", "length", GOOD),
     "with a bold label": (f"**New question:** {GOOD}", "eos", GOOD),
     "with a number": (f"1. {GOOD}\n2. Another?", "eos", GOOD),
     "twice labelled": (f"Q: Q: {GOOD}", "eos", GOOD),
-    "quoted": (f'"{GOOD}"', "eos", GOOD),
+    "quoted": (f'"{GOOD}"\n', "next_question", GOOD),
     "after thinking": (f"<think>What is asked? 5?</think>\n\n{GOOD}", "eos", GOOD),
     "over two lines": (" Ida has 7 cups\nand  breaks 2. How many cups are whole?", "eos", GOOD),
-    "with Windows line ends": (f"{GOOD}\r\n\r\nA: 5", "eos", GOOD),
     "nothing": ("", "eos", "empty"),
-    "an open thought": ("<think>What is asked?", "eos", "empty"),
     "an answer alone": (" \nA: The answer is 5.", "answer", "answered"),
     "cut off": (" Ida has 7 cups and breaks", "length", "truncated"),
     "too short": (" How many 3s?", "eos", "short"),
@@ -69,31 +53,25 @@ def test_the_question_is_found_or_the_reason_told(text, ended, found):
 
 
 LETTERS = Task(name="letters", kind="choice", exemplars=TASK.exemplars)
-TALKS = msgspec.structs.replace(TASK, chat=Chat(few_shot="turns", system=""))
+CHAT = Chat(few_shot="turns", system="")
 PRIMES = "Tell me which of the primes is the largest."
 FRUITS = "Which one is a fruit?\n(A) pear\n(B) hammer"
 BIRDS = "Which one of these is a bird?\n(A) owl\n(B) spoon"
-COLONS = BIRDS.replace("(A)", "A:").replace("(B)", "B:")
+COLONS, SEED_COLONS = (q.replace("(A)", "A:").replace("(B)", "B:") for q in (BIRDS, FRUITS))
 TOLD = "The race took 4 hours.\n\nHow long did the race take?"
+TALKED = f"Here is a new question of the same kind:\n\n**Question:** {GOOD}"
+WAR = "The war lasted 3 years.\n\nHow long did it last?"
 LIKE_SEEDS = {
-    "no number where a seed has none": (
-        [*TEXTS, "Name the largest number."], TASK, PRIMES, PRIMES),
+    "no number where a seed has none": ([*TEXTS, "Name the largest."], TASK, PRIMES, PRIMES),
     "options": ([FRUITS], LETTERS, f" {BIRDS}\nA: The answer is (A).", BIRDS),
-    "options that are missing": (
-        [FRUITS], LETTERS, " Which one of these is a bird?\n", "no options"),
-    "options behind colons": (
-        [FRUITS.replace("(A)", "A:").replace("(B)", "B:")], LETTERS, f" {COLONS}\nAnswer: A",
-        COLONS),
-    "paragraphs of a passage": (
-        ["The war lasted 3 years.\n\nHow long did it last?"], TASK, f" {TOLD}\nA: 4", TOLD),
-    "what a chat model says first": (
-        TEXTS, TALKS, f"Here is a new question of the same kind:\n\n**Question:** {GOOD}", GOOD),
-}  # fmt: skip
+    "options that are missing": ([FRUITS], LETTERS, " Which of these is a bird?\n", "no options"),
+    "options behind colons": ([SEED_COLONS], LETTERS, f" {COLONS}\nAnswer: A", COLONS),
+    "paragraphs of a passage": ([WAR], TASK, f" {TOLD}\nA: 4", TOLD),
+    "what a chat model says first": (TEXTS, replace(TASK, chat=CHAT), TALKED, GOOD),
+}
 
 
-@pytest.mark.parametrize(
-    ("seeds", "task", "text", "found"), LIKE_SEEDS.values(), ids=LIKE_SEEDS.keys()
-)
+@pytest.mark.parametrize(("seeds", "task", "text", "found"), LIKE_SEEDS.values(), ids=LIKE_SEEDS)
 def test_a_question_has_the_form_of_its_seeds(seeds, task, text, found):
     question, fault = read_draft(text, "eos", Rules(seeds, task))
     assert (fault or question) == found
@@ -115,43 +93,29 @@ def test_any_text_gives_a_clean_question_that_is_found_again_or_a_reason(text, e
     if fault:
         return
     assert found == " ".join(found.split())
-    assert "?" in found
-    assert any(c.isdigit() for c in found)
-    assert len(found.split()) >= 5
-    assert not re.search(r"The answer is 5\.(?![0-9])", found)
+    assert "?" in found and any(c.isdigit() for c in found) and len(found.split()) >= 5
     assert read_draft(f" {found}\nA: 5.", "answer", RULES) == (found, "")
 
 
-SHOWN = ["What is 1 + 2?\r\n", " What is 3 * 4?"]
-
-
 def test_a_base_model_goes_on_with_a_list_and_a_chat_model_is_asked():
+    shown = ["What is 1 + 2?\r\n", " What is 3 * 4?"]
     blocks = "Q: What is 1 + 2?\n\nQ: What is 3 * 4?"
-    assert draft_prompt(SHOWN, None) == f"{blocks}\n\nQ:"
-    asked = Message(role="user", content=f"Here are some questions.\n\n{blocks}\n\n{REQUEST}")
-    assert draft_prompt(SHOWN, Chat(few_shot="turns", system="")) == (asked,)
+    assert draft_prompt(shown, None) == f"{blocks}\n\nQ:"
+    (asked,) = draft_prompt(shown, CHAT)
+    assert asked.role == "user" and blocks in asked.content
     system = Message(role="system", content="Be brief.")
-    assert draft_prompt(SHOWN, Chat(few_shot="turns", system=" Be brief. ")) == (system, asked)
+    assert draft_prompt(shown, replace(CHAT, system=" Be brief. ")) == (system, asked)
 
 
 EXAM = "A farm has 8 cows and sells 3 of them on Monday. How many cows has the farm?"
 EXAMS = {"test.jsonl": [Question(id="t", question=EXAM, answer="5")]}
 
 
-def likeness(one, other):
-    """Share of the runs of three words in common."""
-    a, b = runs(one), runs(other)
-    return len(a & b) / len(a | b)
-
-
-def sieved(texts, exams=EXAMS):
-    sieve = Sieve(SEEDS, exams, TASK)
+def sieved(texts):
+    told = {"prompt": 0, "path": 0, "seed": 0, "shown": ("s0",), "num_generated_tokens": 9}
+    sieve = Sieve(SEEDS, EXAMS, TASK)
     for text in texts:
-        draft = Draft(
-            prompt=0, path=0, seed=0, shown=("s0",), text=f" {text}", num_generated_tokens=9,
-            stop_reason="next_question",
-        )  # fmt: skip
-        sieve.take(draft)
+        sieve.take(Draft(**told, text=f" {text}", stop_reason="next_question"))
     return sieve
 
 
@@ -167,18 +131,11 @@ KNOWN = {
 
 
 @pytest.mark.parametrize(("reason", "text"), KNOWN.items(), ids=KNOWN.keys())
-def test_what_is_known_is_told_by_name(reason, text):
-    sieve = sieved([invented(7), text])
+def test_what_is_known_is_told_by_name_and_ids_come_from_the_text_alone(reason, text):
+    sieve = sieved([invented(7), text, invented(1)])
     assert sieve.dropped == {reason.removesuffix(" in capitals"): 1}
-    assert [q.question for q in sieve.candidates] == [invented(7)]
-
-
-def test_ids_come_from_the_text_alone():
-    one, other = sieved([invented(1), invented(2)]), sieved([invented(2)])
-    assert one.candidates[1] == other.candidates[0]
-    assert one.candidates[1].id == question_id(invented(2))
-    many = sieved([invented(n) for n in range(40)])  # other numbers in other words
-    assert (len(many.candidates), many.dropped) == (40, {})
+    assert [q.question for q in sieve.candidates] == [invented(7), invented(1)]
+    assert sieve.candidates[1:] == sieved([invented(1)]).candidates
 
 
 WORDS = st.lists(st.sampled_from(["tom", "has", "7", "pens", "and", "cups"]), min_size=3)
@@ -192,11 +149,6 @@ def test_nothing_is_lost_and_nothing_stands_twice(texts):
     asked = [q.question for q in sieve.candidates]
     known = [EXAM, *(q.question for q in SEEDS)]
     assert len({q.id for q in sieve.candidates}) == len(asked)
-    for one, other in [*itertools.combinations(asked, 2), *itertools.product(asked, known)]:
-        assert likeness(one, other) <= LIKENESS
-
-
-@given(st.lists(ASKED, min_size=1, max_size=8), ASKED)
-def test_the_index_finds_the_likeness_of_the_pair(texts, text):
-    pairs = [likeness(text, t) for t in texts]
-    assert Known(texts, "", "").nearest(text) == pytest.approx(max(pairs))
+    for pair in [*itertools.combinations(asked, 2), *itertools.product(asked, known)]:
+        one, other = map(runs, pair)
+        assert len(one & other) / len(one | other) <= LIKENESS

@@ -1,20 +1,24 @@
-"""The voting stage: what is written, what is left out, and what is refused."""
+"""The voting stage and its verdict: what is written, left out, refused, forced, and shown."""
 
+import json
 import random
+from collections import Counter
 
 import msgspec
 import pytest
 from builders import tree
-from stage_helpers import QUESTIONS, sampled, voted
+from commands import call, refused, works
+from msgspec.structs import replace
+from stage_helpers import QUESTIONS, examples_of, sampled, voted
 
 from lmsi_cli.config import SampleConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.jsonl import read_records, write_records
-from lmsi_cli.records import Path, Preference, TrainExample, Vote
-from lmsi_cli.run_folder import RunDir
-from lmsi_cli.stages.vote import nothing_kept
+from lmsi_cli.records import Path, Preference, Question, Vote
+from lmsi_cli.run_folder import RunDir, discard
+from lmsi_cli.stages.vote import nothing_kept, permit
+from lmsi_cli.verdict.rules import CARE, Verdict
 
-FORMATS = ("cot-few", "direct-few", "cot-zero", "direct-zero")
 LOOSE = {"min_votes": 1, "min_share": 0.0, "max_paths_per_question": 0}
 
 
@@ -28,41 +32,41 @@ def run(tmp_path):
 def rewrite(run, change):
     """Give every path the fields that ``change`` says."""
     paths = list(read_records(run.paths, Path))
-    write_records(run.paths, [msgspec.structs.replace(p, **change(p)) for p in paths])
+    write_records(run.paths, [replace(p, **change(p)) for p in paths])
 
 
-def examples_of(run):
-    return list(read_records(run.train, TrainExample))
+def votes_of(run):
+    return {v.question_id: v for v in read_records(run.votes, Vote)}
 
 
-def test_one_vote_a_question_and_examples_of_the_winners(run):
-    summary = voted(run.root, **LOOSE)
-    votes = {v.question_id: v for v in read_records(run.votes, Vote)}
-    assert {q: v.predicted_answer for q, v in votes.items()} == {
-        "q0": "0", "q1": "2", "q2": "4", "q3": None,
-    }  # fmt: skip
-    assert votes["q1"].no_answer == 1  # "I do not know."
-    assert votes["q1"].truncated == 1  # "1 + 1 = 2, so two"
-    assert votes["q2"].refuted == 1  # "2 + 2 = 5"
+def test_votes_examples_in_all_four_formats_and_pairs_are_written(run):
+    summary, votes, examples = voted(run.root, **LOOSE), votes_of(run), examples_of(run)
+    winners = {q: v.predicted_answer for q, v in votes.items()}
+    assert winners == {"q0": "0", "q1": "2", "q2": "4", "q3": None}
+    # "I do not know", "1 + 1 = 2, so two" and "2 + 2 = 5"
+    assert (votes["q1"].no_answer, votes["q1"].truncated, votes["q2"].refuted) == (1, 1, 1)
     assert votes["q3"].tie
-    assert summary.questions == 4
-    assert summary.kept_questions == 3
-    assert {e.question_id for e in examples_of(run)} == {"q0", "q1", "q2"}
-
-
-def test_every_kept_path_in_all_four_formats(run):
-    voted(run.root, **LOOSE)
-    kept = {v.question_id: v.kept for v in read_records(run.votes, Vote)}
-    for question in QUESTIONS[:3]:
-        own = [e for e in examples_of(run) if e.question_id == question.id]
-        assert {e.format for e in own} == set(FORMATS)
-        for form in ("cot-few", "cot-zero"):
-            paths = sorted(e.path for e in own if e.format == form)
-            assert paths == sorted(kept[question.id])
-        for e in own:
-            assert question.question in e.prompt
-            assert e.format.endswith("zero") == ("What is 6 * 7?" not in e.prompt)
-            assert e.completion.startswith(" ") and not e.prompt.endswith(" ")
+    assert (summary.questions, summary.kept_questions, summary.pairs) == (4, 3, 2)
+    kept = [(q, path) for q, v in votes.items() for path in v.kept]
+    for form in ("cot-few", "cot-zero"):
+        assert sorted((e.question_id, e.path) for e in examples if e.format == form) == sorted(kept)
+    direct = Counter(e.format for e in examples if e.path is None)
+    assert direct == {"direct-few": 3, "direct-zero": 3}
+    texts = {q.id: q.question for q in QUESTIONS}
+    for e in examples:
+        assert texts[e.question_id] in e.prompt
+        assert e.format.endswith("zero") == ("What is 6 * 7?" not in e.prompt)
+        assert e.completion.startswith(" ") and not e.prompt.endswith(" ")
+    pairs = list(read_records(run.pairs, Preference))
+    # q1 has one answer, and q3 a tie
+    wanted = {(q, form) for q in ("q0", "q2") for form in ("cot-few", "cot-zero")}
+    assert len(pairs) == 4 and {(p.question_id, p.format) for p in pairs} == wanted
+    learned = {(e.prompt, e.completion) for e in examples}
+    for p in pairs:
+        assert (p.prompt, p.chosen) in learned  # as plain training would learn it
+        assert (p.question_id, p.chosen_path) in kept
+        assert (p.question_id, p.rejected_path) not in kept
+        assert p.chosen != p.rejected and 0 < p.weight <= 1
 
 
 def test_gold_answers_stay_outside_from_the_first_path_on(run):
@@ -71,80 +75,50 @@ def test_gold_answers_stay_outside_from_the_first_path_on(run):
     assert b"What is 1 + 1?" in everything and b"g0ld" not in everything
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_the_order_of_finishing_changes_nothing(run, seed):
+def test_the_order_of_finishing_changes_nothing(run):
     voted(run.root)
     before = run.votes.read_bytes(), run.train.read_bytes()
     lines = run.paths.read_text().splitlines(keepends=True)
-    random.Random(seed).shuffle(lines)
+    random.Random(0).shuffle(lines)
     run.paths.write_text("".join(lines))
     voted(run.root)
     assert (run.votes.read_bytes(), run.train.read_bytes()) == before
 
 
-@pytest.mark.parametrize(
-    ("fields", "told"),
-    [
-        ({"predicted_answer": None}, "15 without an answer, 1 cut off"),
-        ({"stop_reason": "length"}, "16 cut off"),
-        ({"text": " 1 + 1 = 3. The answer is 3."}, "14 with a false equation"),
-    ],
-    ids=["parse", "cut", "false"],
-)
-def test_a_vote_without_voters_is_refused_and_writes_nothing(run, fields, told):
-    rewrite(run, lambda _: fields)
-    with pytest.raises(LmsiError, match=f"none of 16 paths can vote: .*{told}"):
+def each(**fields):
+    return lambda run: rewrite(run, lambda path: fields)
+
+
+NOBODY = "none of 16 paths can vote: .*"
+REFUSED = {
+    "not read": (each(predicted_answer=None), f"{NOBODY}15 without an answer, 1 cut off"),
+    "false": (each(text=" 1 + 1 = 3. The answer is 3."), f"{NOBODY}14 with a false equation"),
+    "twice": (lambda run: run.paths.write_bytes(run.paths.read_bytes() * 2),
+              r"paths.jsonl: path \d of question 'q\d' is there twice"),
+    "unknown": (lambda run: write_records(run.questions, QUESTIONS[1:]),
+                "questions.jsonl: question 'q0' is not there"),
+    "of another run": (each(seed=1), "path 0 of question 'q0' is of another run: .* seed 0"),
+    "no file": (lambda run: run.paths.unlink(), "paths.jsonl: no such file"),
+    "torn": (lambda run: run.paths.write_bytes(b'{"question_id"'), "paths.jsonl: holds no paths"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("spoil", "told"), REFUSED.values(), ids=REFUSED)
+def test_paths_that_cannot_vote_together_are_refused_and_nothing_is_written(run, spoil, told):
+    spoil(run)
+    with pytest.raises(LmsiError, match=told) as e:
         voted(run.root)
+    assert e.value.hint
     assert not run.votes.exists() and not run.train.exists()
 
 
-def twice(run):
-    run.paths.write_bytes(run.paths.read_bytes() * 2)
-
-
-def renamed(run):
-    run.questions.write_text(run.questions.read_text().replace('"q0"', '"q9"'))
-
-
-def strange(run):
-    rewrite(run, lambda p: {"seed": p.seed + (p.question_id == "q2")})
-
-
-@pytest.mark.parametrize(
-    ("spoil", "told"),
-    [
-        (twice, r"paths.jsonl: path \d of question 'q\d' is there twice"),
-        (renamed, r"questions.jsonl: question 'q0' is not there"),
-        (strange, r"path 0 of question 'q2' is of another run: .* seed 0"),
-    ],
-)
-def test_files_that_do_not_belong_together_are_told(run, spoil, told):
-    spoil(run)
-    with pytest.raises(LmsiError, match=told):
-        voted(run.root)
-    assert not run.votes.exists()
-
-
-def test_paths_must_be_there(tmp_path):
-    run = RunDir(tmp_path)
-    for content in (None, b"", b'{"question_id"'):
-        if content is not None:
-            run.paths.write_bytes(content)
-        with pytest.raises(LmsiError, match=r"paths.jsonl: (no such file|holds no paths)") as e:
-            voted(tmp_path)
-        assert "lmsi sample" in e.value.hint
-
-
-def test_many_paths_that_are_cut_off_are_warned_of(run):
+def test_what_leaves_nothing_or_little_to_train_on_is_named(run):
+    assert nothing_kept(run, voted(run.root, **LOOSE)) is None
+    summary = voted(run.root, min_votes=9)
+    assert "min-votes removed 9 of 16" in str(nothing_kept(run, summary))
     rewrite(run, lambda p: {} if p.path else {"stop_reason": "length"})
     (warning,) = voted(run.root).warnings
     assert "31% of 16 paths are cut off" in warning and "--max-tokens" in warning
-
-
-def test_what_leaves_nothing_to_train_on_is_named(run):
-    summary = voted(run.root, min_votes=9)
-    assert "min-votes removed 9 of 16" in str(nothing_kept(run, summary))
-    assert nothing_kept(run, voted(run.root, **LOOSE)) is None
     said = {"text": " So.", "stop_reason": "answer"}
     rewrite(run, lambda p: {"predicted_answer": str(p.path % 2), **said})
     summary = voted(run.root)
@@ -152,16 +126,67 @@ def test_what_leaves_nothing_to_train_on_is_named(run):
     assert "tie removed 16 of 16" in str(nothing_kept(run, summary))
 
 
-def test_pairs_stand_beside_the_examples(run):
-    summary = voted(run.root, **LOOSE)
-    pairs = list(read_records(run.pairs, Preference))
-    votes = {v.question_id: v for v in read_records(run.votes, Vote)}
-    assert {p.question_id for p in pairs} == {"q0", "q2"}  # the others have one answer, or a tie
-    assert {p.format for p in pairs} == {"cot-few", "cot-zero"}
-    assert summary.pairs == 2 and len(pairs) == 4
-    for p in pairs:
-        prompts = {e.prompt: e for e in examples_of(run) if e.path == p.chosen_path}
-        assert prompts[p.prompt].completion == p.chosen  # as plain training would learn it
-        assert p.chosen_path in votes[p.question_id].kept
-        assert p.rejected_path not in votes[p.question_id].kept
-        assert p.chosen != p.rejected and 0 < p.weight <= 1
+# -- the verdict -----------------------------------------------------------------------------------
+
+
+RIGHT = [replace(q, answer=str(2 * i)) for i, q in enumerate(QUESTIONS)]
+STRANGERS = [Question(id=f"x{i}", question="?", answer="1") for i in range(5)]
+
+
+def test_a_probe_changes_the_verdict_beside_the_votes_and_nothing_else(run):
+    voted(run.root)
+    before = run.votes.read_bytes(), run.train.read_bytes()
+    voted(run.root, probe=[replace(q, answer="987654321") for q in RIGHT])
+    verdict = msgspec.json.decode(run.verdict.read_bytes(), type=Verdict)
+    assert verdict.evidence.questions == verdict.evidence.probe.questions == 4
+    assert (run.votes.read_bytes(), run.train.read_bytes()) == before
+    assert b"987654321" not in b"".join(tree(run.root).values())
+    discard(run)
+    assert not run.verdict.exists()
+
+
+@pytest.mark.parametrize(
+    ("questions", "told"),
+    [
+        (
+            [*RIGHT, *STRANGERS],
+            "5 of 9 questions are not in {0}, or in other words: x0, x1, x2, ..",
+        ),
+        ([replace(RIGHT[1], question="What?")], "1 of 1 questions are not in {0}, or in other"),
+        ([replace(RIGHT[2], answer="maybe")], "question 'q2': its answer"),
+        ([Question(id="q1", question="?")], "{1}:1: no 'answer'"),
+    ],
+    ids=["ids", "words", "kind", "no answer"],
+)
+def test_a_probe_that_does_not_fit_is_refused_and_nothing_is_written(run, questions, told):
+    probe = run.root / "probe.jsonl"
+    write_records(probe, questions)
+    done = call("vote", run.root, "--probe", probe)
+    refused(done, told.format(run.root, probe), hint="hint: ", notes=1)
+    assert not run.votes.exists() and not run.verdict.exists()
+
+
+def test_training_against_the_verdict_needs_force(run):
+    voted(run.root, min_votes=5)
+    told = f"{run.root}: the verdict is not to train: no path of 4 questions is kept"
+    refused(call("train", run.root), told, hint=f"`lmsi train {run.root} --force`")
+    past = "a.gguf: the model of"  # past the verdict: the script has no model
+    assert past in call("train", run.root, "--force").stderr
+    voted(run.root)
+    assert past in call("train", run.root).stderr
+    run.verdict.write_text('{"verdict": "perhaps"}')
+    with pytest.raises(LmsiError, match=r"verdict.json: .*perhaps"):
+        permit(run, "")
+    run.verdict.unlink()
+    permit(run, "")  # raises nothing
+
+
+def test_vote_shows_the_verdict_and_its_figures(run):
+    probe = run.root / "probe.jsonl"
+    write_records(probe, RIGHT)
+    shown = works("vote", run.root, "--probe", probe)
+    assert "maj@m" in shown.stdout
+    assert shown.stdout.index("agreement (share") < shown.stdout.index("verdict: train with care")
+    told = json.loads(works("vote", run.root, "--probe", probe, "--json").stdout)
+    assert (told["questions"], told["verdict"]["verdict"]) == (4, CARE)
+    assert told["verdict"] == json.loads(run.verdict.read_text())
