@@ -8,7 +8,7 @@ from importlib.util import find_spec
 
 import pytest
 
-from lmsi_cli.answers import Asked, canonical, extract
+from lmsi_cli.answers import canonical, extract
 from lmsi_cli.apart import Apart
 from lmsi_cli.errors import LmsiError
 
@@ -87,11 +87,6 @@ def test_equal_expressions_have_one_spelling_that_reads_back(same):
 )  # fmt: skip
 def test_different_expressions_have_different_spellings(one, other):
     assert canonical(one, "latex") != canonical(other, "latex")
-
-
-def test_percent_in_latex_is_a_number_where_the_task_says_so():
-    assert canonical(r"50\%", "latex") == "50"
-    assert canonical(r"50\%", "latex", Asked(percent=True)) == "0.5"
 
 
 def test_latex_without_its_package_says_what_to_install(monkeypatch):
