@@ -10,9 +10,7 @@ from pathlib import Path
 
 import broken_models
 import chat_models
-import gguf
 import msgspec
-import numpy as np
 from commands import QUESTIONS, call, give_answers
 from mutations import spoiled
 
@@ -28,6 +26,7 @@ from lmsi_cli.tasks.readers import read_labelled, read_questions
 from lmsi_cli.tasks.wording import read_wordings
 from lmsi_cli.training.header import read_meta
 from tests.tasks.published_rows import DROP, ROWS
+from tests.tasks.task_helpers import table
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -85,16 +84,9 @@ CONFIG = (
 
 def questions(place):
     """Question files of every kind, and samples of lm-evaluation-harness."""
-    import pyarrow as pa
-    from pyarrow import parquet
-
-    table = pa.table({k: [str(r.get(k)) for r in OWN] for k in ("id", "question", "answer")})
-    parquet.write_table(table, place / "t.parquet")
-    for name, writer in (("t.arrow", pa.ipc.new_file), ("s.arrow", pa.ipc.new_stream)):
-        with writer(str(place / name), table.schema) as file:
-            file.write_table(table)
-    files = {name: (place / name).read_bytes() for name in ("t.parquet", "t.arrow", "s.arrow")}
-    files |= TEXTS
+    columns = {k: [str(row.get(k)) for row in OWN] for k in ("id", "question", "answer")}
+    writers = {"t.parquet": "", "t.arrow": "new_file", "s.arrow": "new_stream"}
+    files = {name: table(columns, writer) for name, writer in writers.items()} | TEXTS
 
     def target(rng):
         name = rng.choice(sorted(files))
@@ -197,24 +189,11 @@ def of_folder(folder, commands):
 
 # -- models ----------------------------------------------------------------------------------------
 
-WORDS = 1165  # of the embedded model
-
 
 def small_model(target):
-    """A Llama of one narrow layer with the embedded model's words and a chat template."""
-    reader = gguf.GGUFReader(ROOT / "models" / "tinymath" / "tinymath-f16.gguf")
-    writer = gguf.GGUFWriter(target, "llama")
-    sizes = {"embedding_length": 32, "feed_forward_length": 32, "rope.dimension_count": 8,
-             "attention.head_count": 4, "attention.head_count_kv": 4}  # fmt: skip
-    weights, reader.tensors = reader.tensors, []
-    broken_models.copied(reader, writer, 1, own={f"llama.{k}": n for k, n in sizes.items()})
-    writer.add_chat_template(chat_models.CHATML)
-    rng = np.random.default_rng(0)
-    for t in weights:
-        shape = [n if n == WORDS else 32 for n in reversed(t.shape.tolist())]
-        if not t.name.startswith("blk.") or t.name.startswith("blk.0."):
-            writer.add_tensor(t.name, rng.normal(0, 0.1, shape).astype(np.float32))
-    return broken_models.finish(writer, target)
+    """The embedded model's first block, with a chat template."""
+    source = ROOT / "models" / "tinymath" / "tinymath-f16.gguf"
+    return chat_models.chat_model(source, target, chat_models.CHATML)
 
 
 def model(place):

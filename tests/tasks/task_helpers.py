@@ -1,5 +1,6 @@
-"""What the tests of files share: one that is written, a task of the package, and a refusal."""
+"""What the tests of files share: files that are written, a task of the package, and a refusal."""
 
+import io
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,20 @@ def put(name, content):
     data = content if isinstance(content, bytes) else content.encode(errors="surrogateescape")
     Path(name).write_bytes(data)
     return name
+
+
+def table(columns, writer="", **how):
+    """A table in bytes: as Parquet, or by one of Arrow's writers."""
+    import pyarrow
+    from pyarrow.parquet import write_table
+
+    found, target = pyarrow.table(columns), io.BytesIO()
+    if writer:
+        with getattr(pyarrow.ipc, writer)(target, found.schema) as file:
+            file.write_table(found)
+    else:
+        write_table(found, target, **how)
+    return target.getvalue()
 
 
 def load(name):

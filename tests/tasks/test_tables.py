@@ -6,31 +6,19 @@ import json
 import sys
 
 import pytest
-from task_helpers import put, refused
+from task_helpers import put, refused, table
 
 from lmsi_cli.tasks.readers import read_questions
 
 pa = pytest.importorskip("pyarrow", reason="tables need the extra `parquet`")
-pq = pytest.importorskip("pyarrow.parquet")
 DAY = datetime.date(2026, 1, 2)
 ROWS = {"id": ["a", "b"], "question": ["1+1?", "2+2?"], "answer": ["2", None], "more": [[1.5], []]}
-ARROW = {"q.arrow": pa.ipc.new_file, "s.arrow": pa.ipc.new_stream, "q": pa.ipc.new_stream}
-
-
-def written(columns, writer=None, **how):
-    """A table in bytes: as Parquet, or by one of Arrow's writers."""
-    table, target = pa.table(columns), io.BytesIO()
-    if writer is None:
-        pq.write_table(table, target, **how)
-    else:
-        with writer(target, table.schema) as file:
-            file.write_table(table)
-    return target.getvalue()
+ARROW = {"q.arrow": "new_file", "s.arrow": "new_stream", "q": "new_stream"}
 
 
 @pytest.mark.parametrize("name", ["q.parquet", *ARROW, "-"])
 def test_a_table_holds_the_fields_of_jsonl(name, monkeypatch):
-    data = written(ROWS, ARROW.get(name))
+    data = table(ROWS, ARROW.get(name, ""))
     if name == "-":
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
     else:
@@ -40,7 +28,7 @@ def test_a_table_holds_the_fields_of_jsonl(name, monkeypatch):
 
 
 def test_values_are_taken_as_they_were_written():
-    table = {
+    columns = {
         "id": [1.0, 2.0, 3.0, 4.0],  # whole numbers, as pandas keeps them
         "question": ["a", "b", "c", "d"],
         "answer": pa.array([0.1, 3.0, None, float("nan")], pa.float32()),
@@ -48,7 +36,7 @@ def test_values_are_taken_as_they_were_written():
         "passage": ["P.", "", None, None],
         "when": pa.array([1, 2, 3, 4], pa.timestamp("ns")),  # a column of no meaning here
     }
-    found = read_questions(put("q.parquet", written(table)))
+    found = read_questions(put("q.parquet", table(columns)))
     assert [(q.id, q.question, q.answer, q.family) for q in found] == [
         ("1", "P.\n\na", "0.1", "x"), ("2", "b", "3", "y"), ("3", "c", None, "x"),
         ("4", "d", None, None),
@@ -56,7 +44,7 @@ def test_values_are_taken_as_they_were_written():
 
 
 @pytest.mark.parametrize(
-    ("table", "told"),
+    ("columns", "told"),
     [
         ({"question": ["x", None]}, "row 2: field 'question': ... got None"),
         ({"question": ["x\0"]}, "row 1: field 'question': holds a NUL"),
@@ -64,13 +52,13 @@ def test_values_are_taken_as_they_were_written():
         ({"question": ["x"], "answer": [DAY]}, "row 1: field 'answer': ... text or a number"),
     ],
 )
-def test_a_bad_row_is_named(table, told):
-    refused(read_questions, put("q.parquet", written(table)), told=f"q.parquet: {told}")
+def test_a_bad_row_is_named(columns, told):
+    refused(read_questions, put("q.parquet", table(columns)), told=f"q.parquet: {told}")
 
 
 @pytest.mark.parametrize("source", ["q.parquet", "gsm8k:q.parquet"])
 def test_without_pyarrow_the_extra_is_named(monkeypatch, source):
-    put("q.parquet", written(ROWS))
+    put("q.parquet", table(ROWS))
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     hint = "pip install '.[parquet]' in lmsi's folder"
     refused(read_questions, source, told="q.parquet: ... needs pyarrow", hint=hint)
@@ -90,7 +78,7 @@ BOMBS = {"rows": pa.nulls(3_000_000, pa.string()), "text": pa.array(["x" * (65 <
 
 @pytest.mark.parametrize("column", BOMBS.values(), ids=BOMBS)
 def test_a_small_table_that_unpacks_without_end_is_refused(column):
-    file = put("q.parquet", written({"question": column}, compression="zstd"))
+    file = put("q.parquet", table({"question": column}, compression="zstd"))
     refused(read_questions, file, told="q.parquet: ... bytes would unpack to")
 
 
@@ -101,7 +89,7 @@ def saved(*files):
 
 def test_a_saved_folder_s_files_are_read_in_their_order_and_others_are_not():
     for name, question in (("data-1", "a"), ("data-0", "b"), ("cache-12ab", "")):
-        put(f"{name}.arrow", written({"question": [question]}, pa.ipc.new_stream))
+        put(f"{name}.arrow", table({"question": [question]}, "new_stream"))
     saved("data-1.arrow", "data-0.arrow")
     assert [q.question for q in read_questions(".")] == ["a", "b"]
     saved("cache-12ab.arrow")
