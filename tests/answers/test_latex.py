@@ -4,28 +4,32 @@ import _thread
 import sys
 import threading
 import time
+from importlib.util import find_spec
 
 import pytest
 
-from lmsi_cli.answers import Asked, canonical, extract
+from lmsi_cli.answers import canonical, extract
 from lmsi_cli.apart import Apart
 from lmsi_cli.errors import LmsiError
 
+needs_latex = pytest.mark.skipif(
+    find_spec("math_verify") is None, reason="answers in LaTeX need the extra `latex`"
+)
 
+
+@needs_latex
 def test_an_expression_has_its_time_and_no_more_on_any_thread_and_a_dead_child_is_replaced():
-    """The first ends inside C, where no Python signal handler is ever called."""
-    pytest.importorskip("math_verify", reason="answers in LaTeX need the extra `latex`")
+    """The time ends inside C, where no Python signal handler is ever called."""
     apart = Apart("lmsi_cli.answers.formula", 0.5)
     assert apart.ask("4 + 1") == "5"
-    for hang in ("10^{10^{10}}", "(a+b+c+d+f+g+h)^{90}"):
-        first, told, began = apart.child.pid, [], time.monotonic()
-        thread = threading.Thread(target=lambda hang=hang, told=told: told.append(apart.ask(hang)))
-        thread.start()
-        thread.join(30)
-        assert told == [None]
-        assert time.monotonic() - began < 10
-        assert apart.ask("4 + 2") == "6"  # by a new child
-        assert apart.child.pid != first
+    first, told, began = apart.child.pid, [], time.monotonic()
+    thread = threading.Thread(target=lambda: told.append(apart.ask("10^{10^{10}}")))
+    thread.start()
+    thread.join(30)
+    assert told == [None]
+    assert time.monotonic() - began < 10
+    assert apart.ask("4 + 2") == "6"
+    assert apart.child.pid != first
     apart.child.kill()
     apart.child.wait()
     assert apart.ask("x^{2}") is None  # the question that finds it dead has no answer
@@ -67,27 +71,22 @@ LATEX = [
 ]
 
 
+@needs_latex
 @pytest.mark.parametrize("same", LATEX, ids=[same[0] for same in LATEX])
 def test_equal_expressions_have_one_spelling_that_reads_back(same):
-    pytest.importorskip("math_verify", reason="answers in LaTeX need the extra `latex`")
     (value,) = {canonical(text, "latex") for text in same}
     assert canonical(value, "latex") == value
     assert extract(f"The answer is ${value}$.", "latex").value == value
 
 
+@needs_latex
 @pytest.mark.parametrize(
     ("one", "other"),
     [("(2,1)", "(1,2)"), ("(2,1)", "(5,3)"), ("[0,1)", "[0,1]"), ("11_6", "11"), ("5!", "5"),
      (r"\frac{1", "1"), ("a^2", "a^3"), (r"\{1,2\}", r"\{1,3\}")],
 )  # fmt: skip
 def test_different_expressions_have_different_spellings(one, other):
-    pytest.importorskip("math_verify", reason="answers in LaTeX need the extra `latex`")
     assert canonical(one, "latex") != canonical(other, "latex")
-
-
-def test_percent_in_latex_is_a_number_where_the_task_says_so():
-    assert canonical(r"50\%", "latex") == "50"
-    assert canonical(r"50\%", "latex", Asked(percent=True)) == "0.5"
 
 
 def test_latex_without_its_package_says_what_to_install(monkeypatch):

@@ -10,13 +10,10 @@ from pathlib import Path
 
 import broken_models
 import chat_models
-import gguf
 import msgspec
-import numpy as np
+from commands import QUESTIONS, call, give_answers
 from mutations import spoiled
-from typer.testing import CliRunner
 
-from lmsi_cli.cli.main import app
 from lmsi_cli.cli.options import read_tables
 from lmsi_cli.engine.template import ChatTemplate
 from lmsi_cli.errors import LmsiError
@@ -28,6 +25,8 @@ from lmsi_cli.tasks.loader import load_task
 from lmsi_cli.tasks.readers import read_labelled, read_questions
 from lmsi_cli.tasks.wording import read_wordings
 from lmsi_cli.training.header import read_meta
+from tests.tasks.published_rows import DROP, ROWS
+from tests.tasks.task_helpers import table
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -43,9 +42,7 @@ def read(function, given, name):
 
 def called(*argv):
     """What is wrong with how a command ends."""
-    done = CliRunner().invoke(app, argv)
-    if done.exception and not isinstance(done.exception, SystemExit):
-        raise done.exception
+    done = call(*argv)
     errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     named = any(word in line for line in errors for word in ("r/", "r:", "q"))
     sound = done.exit_code == 0 or (done.exit_code == 1 and named)
@@ -58,54 +55,38 @@ def lines(values):
 
 # -- questions, tasks, settings --------------------------------------------------------------------
 
-ROWS = [
+OWN = [
     {"id": "a", "question": "What is 1 + 1?", "answer": 2, "family": "sums"},
     {"question": "Which is wet?\n(A) sand\n(B) the sea", "answer": "B", "context": "It rains."},
     {"id": 7, "question": "Is it?", "answer": True, "group": "g"},
 ]
-PUBLISHED = {
-    "gsm8k": {"question": "6 * 7?", "answer": "6 * 7 = <<6*7=42>>42\n#### 42"},
-    "svamp": {"ID": "c1", "Body": "Dan has 4.", "Question": "How many?", "Answer": 4.0},
-    "aqua": {"question": "Which is wet?", "options": ["A)sand", "B)the sea"], "correct": "B"},
-    "strategyqa": {"qid": "s", "question": "Is it?", "answer": False},
-    "boolq": {"question": "is it wet", "title": "Rain", "answer": True, "passage": "It rains."},
-    "arc": {"id": "1", "question": "Which?", "answerKey": "1",
-            "choices": {"text": ["sand", "the sea"], "label": ["1", "2"]}},
-    "drop": {"p": {"passage": "In 1918.", "qa_pairs": [
-        {"query_id": "q", "question": "?", "answer": {"number": "3", "date": {}, "spans": []}}]}},
-    "anli": {"uid": "u", "context": "It rains.", "hypothesis": "It is wet.", "label": "e"},
-    "mnli": {"pairID": "1", "sentence1": "It rains.", "sentence2": "Wet.", "gold_label": "neutral"},
-    "rte": {"index": 1, "sentence1": "It rains.", "sentence2": "Wet.", "label": "entailment"},
-    "math": {"problem": "x?", "solution": r"$\boxed{\frac12}$", "type": "Algebra"},
-}  # fmt: skip
 SAMPLE = {
     "doc": {"question": "1 + 1?", "answer": "2"}, "resps": [["2"]], "filter": "none",
     "metrics": ["exact_match"], "exact_match": 1.0, "arguments": {"g": {"a": "Q"}},
 }  # fmt: skip
 TEXTS = {
-    "q.jsonl": lines(ROWS),
-    "q.json": json.dumps(ROWS).encode(),
+    "q.jsonl": lines(OWN),
+    "q.json": json.dumps(OWN).encode(),
     "samples.jsonl": lines([SAMPLE]),
     "q.csv": b'id,question,answer\na,"1, 2?",3\nb,x,4\n',
     "q.txt": b"1 + 1?\n2 + 2?\n",
     "q.tsv": b"question\tanswer\n1?\t2\n3?\t4\n",
     "q": b"question;answer\n1?;2\n",
-    **{f"{name}:{name}.json": lines([row]) for name, row in PUBLISHED.items()},
+    "drop:drop.json": lines([DROP]),
+    **{f"{name}:{name}.json": lines([row]) for name, row, _ in reversed(ROWS)},
 }
+CONFIG = (
+    b"[sample]\npaths = 3\ntemperature = 0.5\nprompt = 'boxed'\ntemplate_var = ['a=1']\n"
+    b"[vote]\nformats = ['cot-few']\nmin_share = 0.5\n[train]\nlr = 1e-4\ninit = 'x'\n"
+    b"[eval]\nmodes = ['cot']\n"
+)
 
 
 def questions(place):
     """Question files of every kind, and samples of lm-evaluation-harness."""
-    import pyarrow as pa
-    from pyarrow import parquet
-
-    table = pa.table({k: [str(r.get(k)) for r in ROWS] for k in ("id", "question", "answer")})
-    parquet.write_table(table, place / "t.parquet")
-    for name, writer in (("t.arrow", pa.ipc.new_file), ("s.arrow", pa.ipc.new_stream)):
-        with writer(str(place / name), table.schema) as file:
-            file.write_table(table)
-    files = {name: (place / name).read_bytes() for name in ("t.parquet", "t.arrow", "s.arrow")}
-    files |= TEXTS
+    columns = {k: [str(row.get(k)) for row in OWN] for k in ("id", "question", "answer")}
+    writers = {"t.parquet": "", "t.arrow": "new_file", "s.arrow": "new_stream"}
+    files = {name: table(columns, writer) for name, writer in writers.items()} | TEXTS
 
     def target(rng):
         name = rng.choice(sorted(files))
@@ -114,31 +95,27 @@ def questions(place):
         reader = read_samples if file == "samples.jsonl" else rng.choice((read_questions, sound))
         return read(reader, name, file)
 
-    def sound(name):
-        """What is read is sound: it can be written down, and each question has its answer."""
-        found = read_labelled(name)
-        msgspec.json.encode(found)
-        assert all(q.id and q.question and q.answer for q in found)
-
     return target
+
+
+def sound(name):
+    """What is read is sound: it can be written down, and each question has its answer."""
+    found = read_labelled(name)
+    msgspec.json.encode(found)
+    assert all(q.id and q.question and q.answer for q in found)
 
 
 def tables(place):
     """Tasks, wordings and config files."""
     tasks = ROOT / "lmsi_cli" / "tasks"
-    files = {f.name: (f.read_bytes(), load_task) for f in tasks.glob("*.toml")}
-    wordings = (tasks / "wordings").glob("*.toml")
-    files |= {f"w-{f.name}": (f.read_bytes(), read_wordings) for f in wordings}
-    config = (
-        b"[sample]\npaths = 3\ntemperature = 0.5\nprompt = 'boxed'\ntemplate_var = ['a=1']\n"
-        b"[vote]\nformats = ['cot-few']\nmin_share = 0.5\n[train]\nlr = 1e-4\ninit = 'x'\n"
-        b"[eval]\nmodes = ['cot']\n"
-    )
-    files["lmsi.toml"] = (config, read_tables)
+    files = [(f.read_bytes(), load_task) for f in sorted(tasks.glob("*.toml"))]
+    wordings = sorted((tasks / "wordings").glob("*.toml"))
+    files += [(f.read_bytes(), read_wordings) for f in wordings]
+    files.append((CONFIG, read_tables))
 
     def target(rng):
-        data, reader = files[rng.choice(sorted(files))]
-        Path("f.toml").write_bytes(spoiled(rng, data, [other for other, _ in files.values()]))
+        data, reader = rng.choice(files)
+        Path("f.toml").write_bytes(spoiled(rng, data, [other for other, _ in files]))
         return read(reader, "./f.toml" if reader is load_task else Path("f.toml"), "f.toml")
 
     return target
@@ -160,8 +137,6 @@ OF_ADAPTER = [
     ("train", "b", *STEP, "--set", "init=r/adapter", "--overwrite"),
     MEASURE,
 ]
-ANSWER = {"text": " 3 + 4 = 7. The answer is 7.", "predicted_answer": "7",
-          "extract_rule": "marker", "stop_reason": "answer"}  # fmt: skip
 ROUND = {
     "number": 1, "folder": ".", "temperature": 0.7, "seed": 0, "drawn_by": 0, "started_from": 0,
     "verdict": "train", "questions": 2, "kept_questions": 2, "kept_paths": 4, "mean_share": 1.0,
@@ -187,16 +162,11 @@ def adapter(place):
 def sampled(place):
     """A run folder ``r`` as `lmsi sample` and `lmsi vote` leave it, with a file of rounds."""
     small_model(place / "m.gguf")
-    texts = ["Tom has 3 pens. Tom gets 4 more. How many pens now?", "Anna has 2 boxes. How many?"]
-    (place / "q.jsonl").write_bytes(
-        lines({"id": f"q{i}", "question": text} for i, text in enumerate(texts))
-    )
+    (place / "q.jsonl").write_text(QUESTIONS)
     (place / "test.jsonl").write_bytes(lines([{"id": "t", "question": "6 + 2?", "answer": 8}]))
     (place / "s.jsonl").write_bytes(lines([SAMPLE]))
     assert not called("sample", "q.jsonl", *DRAW)
-    paths = RunDir("r").paths
-    said = [json.loads(line) | ANSWER for line in paths.read_text().splitlines()]
-    paths.write_bytes(lines(said))
+    give_answers(RunDir("r"), questions=("q0", "q1", "q2"))
     assert not called("vote", "r", "-q")
     RunDir("r").rounds.write_text(json.dumps(ROUNDS))
 
@@ -219,24 +189,11 @@ def of_folder(folder, commands):
 
 # -- models ----------------------------------------------------------------------------------------
 
-WORDS = 1165  # of the embedded model
-
 
 def small_model(target):
-    """A Llama of one narrow layer with the embedded model's words and a chat template."""
-    reader = gguf.GGUFReader(ROOT / "models" / "tinymath" / "tinymath-f16.gguf")
-    writer = gguf.GGUFWriter(target, "llama")
-    sizes = {"embedding_length": 32, "feed_forward_length": 32, "rope.dimension_count": 8,
-             "attention.head_count": 4, "attention.head_count_kv": 4}  # fmt: skip
-    weights, reader.tensors = reader.tensors, []
-    broken_models.copied(reader, writer, 1, own={f"llama.{k}": n for k, n in sizes.items()})
-    writer.add_chat_template(chat_models.CHATML)
-    rng = np.random.default_rng(0)
-    for t in weights:
-        shape = [n if n == WORDS else 32 for n in reversed(t.shape.tolist())]
-        if not t.name.startswith("blk.") or t.name.startswith("blk.0."):
-            writer.add_tensor(t.name, rng.normal(0, 0.1, shape).astype(np.float32))
-    return broken_models.finish(writer, target)
+    """The embedded model's first block, with a chat template."""
+    source = ROOT / "models" / "tinymath" / "tinymath-f16.gguf"
+    return chat_models.chat_model(source, target, chat_models.CHATML)
 
 
 def model(place):
@@ -251,36 +208,38 @@ def model(place):
         reader = rng.choice((read_metadata, read_meta, readers, numbers))
         return read(reader, Path("m.gguf"), "m.gguf")
 
-    def numbers(file):
-        from lmsi_cli.training import load
-
-        meta = read_meta(file)
-        for t in tensors(file):
-            assert t.name in meta.shapes
-            load.numbers(t, t.data[:2])
-
     return target
+
+
+def numbers(file):
+    from lmsi_cli.training import load
+
+    meta = read_meta(file)
+    for t in tensors(file):
+        assert t.name in meta.shapes
+        load.numbers(t, t.data[:2])
 
 
 def loaded(place):
     """GGUF files, as llama.cpp meets them behind lmsi's own look at them."""
-    from lmsi_cli.engine.encode import Encoder
-    from lmsi_cli.engine.llama import LlamaModel
-
     data = small_model(place / "g.gguf").read_bytes()
 
     def target(rng):
         Path("m.gguf").write_bytes(spoiled(rng, data))
         return read(load, Path("m.gguf"), "m.gguf")
 
-    def load(file):
-        model = LlamaModel(file, vocab_only=True)
-        model.encode("Tom has 3 pens.")
-        Encoder(model).prompt((Message(role="user", content="Hi"),))
-        model.close()
-        LlamaModel(file).close()
-
     return target
+
+
+def load(file):
+    from lmsi_cli.engine.encode import Encoder
+    from lmsi_cli.engine.llama import LlamaModel
+
+    model = LlamaModel(file, vocab_only=True)
+    model.encode("Tom has 3 pens.")
+    Encoder(model).prompt((Message(role="user", content="Hi"),))
+    model.close()
+    LlamaModel(file).close()
 
 
 def template(place):
@@ -289,11 +248,12 @@ def template(place):
     said = {"system": "Be brief.", "user": "1 + 1?", "assistant": "2"}
     talk = tuple(Message(role=role, content=text) for role, text in said.items())
 
+    def write(text):
+        ChatTemplate(text, "<s>", "</s>", "m.gguf").write(talk, True)
+
     def target(rng):
         text = spoiled(rng, rng.choice(files), files).decode(errors="replace")
-        return read(
-            lambda t: ChatTemplate(t, "<s>", "</s>", "m.gguf").write(talk, True), text, "m.gguf"
-        )
+        return read(write, text, "m.gguf")
 
     return target
 
@@ -306,14 +266,15 @@ def replies(place):
 
     client.FIRST = 0.001
     good, chance = Model(), []
-    front = Front(lambda seen: (200, {}, one_spoiled(seen))).__enter__()
+
+    def answer(seen):
+        data = json.dumps(good(seen)[2]).encode()
+        return 200, {}, spoiled(chance[0], data) if chance[0].random() < 0.5 else data
+
+    front = Front(answer).__enter__()
     Path("q.jsonl").write_bytes(lines([{"id": "q", "question": "What is 1 + 1?"}]))
     server = f"--engine openai --base-url {front.url} --model tiny --paths 2"
     argv = f"sample q.jsonl -o r -q {server} --set retries=1 --set timeout=5 --prompt cot-zero"
-
-    def one_spoiled(seen):
-        data = json.dumps(good(seen)[2]).encode()
-        return spoiled(chance[0], data) if chance[0].random() < 0.5 else data
 
     def target(rng):
         chance[:] = [rng]

@@ -1,4 +1,4 @@
-"""Bytes that were a good file, spoiled: flipped, cut, doubled, mixed, with numbers made huge.
+"""Bytes that were a good file, spoiled: cut, doubled, overwritten, mixed, with huge numbers.
 
 Knows bytes, JSON and TOML; nothing of what a file is for. The same chance gives the same file:
 
@@ -31,34 +31,18 @@ def spoiled(rng, data, others=()):
 
 
 def _place(rng, data):
-    """A place in a file, near its beginning as often as anywhere."""
-    most = len(data) if rng.random() < 0.5 else min(len(data), 4096)
-    return rng.randrange(most + 1)
+    """A place in a file, mostly near its beginning."""
+    return rng.randrange(min(len(data), rng.choice((4096, 65_536, len(data)))) + 1)
 
 
-def _flip(rng, data, _):
-    data = bytearray(data or b"\0")
-    for _ in range(rng.choice((1, 2, 16))):
-        data[min(_place(rng, data), len(data) - 1)] ^= 1 << rng.randrange(8)
-    return bytes(data)
-
-
-def _cut(rng, data, _):
+def _part(rng, data, others):
+    """A part is gone, or another one stands in its place, upon what follows, or before it."""
     at, end = sorted((_place(rng, data), _place(rng, data)))
-    return rng.choice((data[:at], data[at:], data[:at] + data[end:], data[:end] + data[at:]))
-
-
-def _insert(rng, data, others):
-    at = _place(rng, data)
+    flipped = bytes(b ^ 1 << rng.randrange(8) for b in data[at : at + rng.choice((1, 2, 16))])
+    count = rng.choice(COUNTS).to_bytes(8, "little")[: rng.choice((4, 8))]  # of words, or of bytes
     lent = [other[len(other) // 2 :] for other in others]
-    return data[:at] + rng.choice([*TOKENS, *lent]) + data[at:]
-
-
-def _count(rng, data, _):
-    """A whole number of a binary format overwritten, as it counts tensors, words or bytes."""
-    at, size = _place(rng, data), rng.choice((4, 8))
-    number = rng.choice(COUNTS) & (1 << 8 * size) - 1
-    return data[:at] + number.to_bytes(size, "little") + data[at + size :]
+    new = rng.choice((b"", data[at:end], flipped, count, rng.choice([*TOKENS, *lent])))
+    return data[:at] + new + data[rng.choice((at, at + len(new), end)) :]
 
 
 def _number(rng, data, _):
@@ -96,4 +80,4 @@ def _changed(rng, value):
     return value
 
 
-WAYS = (_flip, _cut, _insert, _count, _number, _value, _value, _value)
+WAYS = (_part, _part, _part, _part, _number, _value, _value, _value)

@@ -1,57 +1,74 @@
-"""A run folder that is made of records, not of sampling: small, complete and hostile."""
+"""What the reports' tests share: graded answers, and a run folder made of hostile records."""
 
 import shutil
 
+import builders
 import msgspec
 import pytest
 
 from lmsi_cli.config import SampleConfig, VoteConfig
 from lmsi_cli.engine.base import path_seed
 from lmsi_cli.jsonl import write_records
-from lmsi_cli.records import Path, Question
+from lmsi_cli.records import Question
 from lmsi_cli.reporting.comparison import compared
 from lmsi_cli.reporting.grading import Candidate, Way, graded
 from lmsi_cli.reporting.results import Answer, Evaluation, Labelled
 from lmsi_cli.run_folder import RunDir
 from lmsi_cli.stages.vote import vote_run
 from lmsi_cli.tasks.loader import load_task
+from lmsi_cli.training.loop import LogLine
 
 HOSTILE = "<script>window.hacked=1</script><img src=x onerror=window.hacked=1>&amp;\u202e*_|`"
-TASK = load_task("number")
+GOLD = "42"
 
 
-def path(question, number, answer, seed=0):
-    text = f" 6 * 7 = 42. {HOSTILE} The answer is {answer}."
-    return Path(
-        question_id=question,
-        path=number,
-        seed=path_seed(seed, question, number),
-        text=text,
-        num_generated_tokens=20,
-        logprob=-1.0,
-        stop_reason="answer",
-        predicted_answer=answer,
-        extract_rule="marker",
-    )
-
-
-def answers(mode, model, count, paths=1, right=2):
-    """Every third question is right before, every second after."""
-    every = 3 if model == "base" else right
+def answers(question, values, mode="sc"):
+    """What each path of a question says, marked."""
     return [
         Answer(
-            question_id=f"t{i}",
-            mode=mode,
-            path=p,
-            text=f" {HOSTILE} The answer is {42 if (i + p) % every == 0 else 41}.",
-            predicted_answer="42" if (i + p) % every == 0 else "41",
-            correct=(i + p) % every == 0,
-            num_generated_tokens=20,
-            seconds=0.01,
+            question_id=question, mode=mode, path=i, text=f" {HOSTILE} The answer is {value}.",
+            predicted_answer=value, correct=value == GOLD, num_generated_tokens=20, seconds=0.01,
         )
-        for i in range(count)
-        for p in range(paths)
-    ]
+        for i, value in enumerate(values)
+    ]  # fmt: skip
+
+
+def evaluation(models, count=120, data="test"):
+    """Of models by name, each a function from a question's place to its greedy and its paths."""
+    asked = tuple(Labelled(id=f"t{i}", question=f"{i}: {HOSTILE}", gold=GOLD) for i in range(count))
+    blank = Evaluation(
+        data=data, n=count, primary="CoT greedy", kind="number", task="number",
+        questions=asked, source={"bytes": 2**20 * 400},
+    )  # fmt: skip
+    told = []
+    for name, said in models.items():
+        found = []
+        for i, q in enumerate(blank.gold):
+            greedy, paths = said(i)
+            found += [*answers(q, greedy, "cot"), *answers(q, paths)]
+        told.append((Candidate(name, None, {}), [(Way(0.7, 0, True), "", found)]))
+    return compared([graded(blank, told)])[0]
+
+
+def evaluated(run, every=2):
+    """Add an evaluation: every third answer is right before, of the adapter every second one."""
+
+    def said(step):
+        values = [GOLD if i % step == 0 else "41" for i in range(68)]
+        return lambda i: (values[i : i + 1], values[i : i + 8])
+
+    run.eval_dir.mkdir(exist_ok=True)
+    result = evaluation({"base": said(3), "adapter": said(every)}, 60, f"set {HOSTILE}")
+    run.eval_result("test").write_bytes(msgspec.json.encode(result))
+
+
+def trained(run, steps):
+    """A training as far as so many steps."""
+    run.adapter.mkdir(exist_ok=True)
+    counts = {"tokens": 9, "unpacked_tokens": 9, "completion_tokens": 5}
+    told = {"lr": 0.1, "grad_norm": 1.0, "seconds": 1.0, **counts}
+    lines = [LogLine(step=n, loss=2.0 / n, **told) for n in range(1, steps + 1)]
+    write_records(run.train_log, lines)
 
 
 @pytest.fixture
@@ -63,37 +80,19 @@ def run(made, tmp_path):
 @pytest.fixture(scope="session")
 def made(tmp_path_factory):
     """The same once for all tests, which take copies."""
-    folder = RunDir(tmp_path_factory.mktemp("report") / "<b>run & co")
-    folder.create()
+    run = RunDir(tmp_path_factory.mktemp("report") / "<b>run & co")
+    run.create()
     questions = [Question(id=f"q{i}", question=f"{i}: {HOSTILE} 6 * 7?") for i in range(30)]
-    write_records(folder.questions, questions)
-    paths = [path(q.id, n, "42" if n < 5 else str(n)) for q in questions for n in range(8)]
-    write_records(folder.paths, paths)
+    write_records(run.questions, questions)
+    paths = []
+    for question, n in ((q.id, n) for q in questions for n in range(8)):
+        answer = GOLD if n < 5 else str(n)
+        text = f" 6 * 7 = 42. {HOSTILE} The answer is {answer}."
+        more = {"question_id": question, "seed": path_seed(0, question, n)}
+        paths.append(builders.path(n, answer, text, **more))
+    write_records(run.paths, paths)
     settings = {**msgspec.to_builtins(SampleConfig(paths=8)), "task": "number", "model": HOSTILE}
-    folder.save_settings("sample", {**settings, "task_name": "number"})
-    vote_run(folder, TASK, VoteConfig())
-    evaluated(folder)
-    return folder
-
-
-def evaluated(folder, count=60, right=2):
-    """Add an evaluation with greedy and sampled answers of two models."""
-    folder.eval_dir.mkdir(exist_ok=True)
-    labelled = tuple(
-        Labelled(id=f"t{i}", question=f"{i}: {HOSTILE}", gold="42") for i in range(count)
-    )
-    blank = Evaluation(
-        data=f"set {HOSTILE}", n=count, primary="CoT greedy", kind="number", task="number",
-        questions=labelled,
-    )  # fmt: skip
-    answered = []
-    for model in ("base", "adapter"):
-        both = [
-            *answers("cot", model, count, right=right),
-            *answers("sc", model, count, 8, right),
-        ]
-        name = f"{model}.answers.jsonl"
-        write_records(folder.eval_dir / name, both)
-        answered.append((Candidate(model, None, {}), [(Way(0.7, 0, True), name, both)]))
-    result = compared([graded(blank, answered)])[0]
-    folder.eval_result("test").write_bytes(msgspec.json.encode(result))
+    run.save_settings("sample", {**settings, "task_name": "number"})
+    vote_run(run, load_task("number"), VoteConfig())
+    evaluated(run)
+    return run

@@ -3,6 +3,7 @@
 import shutil
 
 import pytest
+from report_run import trained
 
 from lmsi_cli.reporting.digest import page
 from lmsi_cli.stages.report import read_run
@@ -11,14 +12,9 @@ CHROMIUM = (
     shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 )
 OFFLINE = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-sync",
-    "--disable-background-networking",
-    "--disable-component-update",
-]
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+    "--disable-background-networking", "--disable-component-update",
+]  # fmt: skip
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium: apt-get install chromium")
 
@@ -35,10 +31,7 @@ def browser():
 @pytest.fixture
 def opened(browser, run, tmp_path):
     """Open the report of the hostile run; every complaint of the browser is kept."""
-    run.adapter.mkdir()
-    counts = '"tokens": 9, "unpacked_tokens": 9, "completion_tokens": 5, "seconds": 1'
-    step = f'{{"step": %d, "loss": %g, "lr": 0.1, "grad_norm": 1, {counts}}}\n'
-    run.train_log.write_text(step % (1, 0.5) + step % (2, 0.25))
+    trained(run, 2)
     file = tmp_path / "report.html"
     file.write_text(page(read_run(run), "1"), encoding="utf-8")
     complaints: list[str] = []

@@ -1,5 +1,7 @@
 """The model card: a stranger's text stays text, in the header and in the page."""
 
+import re
+
 import msgspec
 import pytest
 
@@ -40,80 +42,65 @@ def test_hostile_metadata_breaks_neither_header_nor_page(field):
     assert "\x1b" not in text and "\u202e" not in text
     assert "<img" not in page.replace(r"\<img", "") and "[a](" not in page
     # one heading for the title, the rest are the card's own; no row has more cells than two
-    assert [x for x in lines if x.startswith("# ")] == [x for x in lines if x.startswith("# ")][:1]
+    assert sum(x.startswith("# ") for x in lines) == 1
     assert all(x.replace(r"\|", "").count("|") == 3 for x in lines if x.startswith("|"))
 
 
 def test_the_hub_finds_the_base_and_people_what_was_measured(run):
     from huggingface_hub import ModelCard
 
-    [file] = run.eval_dir.glob("*.result.json")
-    measured = (read_evaluation(file),)
+    measured = (read_evaluation(run.eval_result("test")),)
     text = card_text(card(title=HOSTILE, repository="a/b", licence="mit", measured=measured))
     data = ModelCard(text).data
     assert (data.base_model, data.license, data.pipeline_tag) == ("a/b", "mit", "text-generation")
-    assert (data.library_name, "CoT greedy" in text, "<script" in text.replace("\\<", "")) == (
-        "gguf", True, False,
-    )  # fmt: skip
+    assert data.library_name == "gguf" and "CoT greedy" in text
+    assert "<script" not in text.replace("\\<", "")
 
 
-def test_figures_and_addresses_stay_readable():
+def test_figures_and_addresses_stay_readable_and_long_texts_are_cut():
     text = card_text(card(checks=(("12.5% (-3 to +4)", "https://x.y or www.x.y"), ("a" * 999, ""))))
     assert r"| 12.5% \(-3 to +4\) | https\://x.y or www\.x.y |" in text
     assert len(text) < 1500
 
 
 def test_what_is_not_known_is_said():
-    assert "license: apache-2.0" in header(card_text(card(licence="apache-2.0")))
     text = card_text(card())
     assert "license" not in header(text) and "not stated" in text and "Nothing was measured" in text
 
 
+# Ollama's grammar: a command, then a value up to its line's end or between three quotes.
+COMMAND = re.compile(r'^(?:PARAMETER )?(\w+) (?:"""(.*?)"""|([^\n]*))\n', re.MULTILINE | re.DOTALL)
+
+
 def parse(text):
-    """Ollama's grammar: a command, then a value up to its line's end or between three quotes."""
-    found = []
-    while text.strip():
-        name, _, text = text.lstrip().partition(" ")
-        if name == "PARAMETER":
-            name, _, text = text.partition(" ")
-        if text.startswith('"""'):
-            value, _, text = text[3:].partition('"""')
-        else:
-            value, _, text = text.partition("\n")
-        found.append((name, value))
-    return found
+    assert COMMAND.sub("", text) == ""
+    return [(name, quoted or plain) for name, quoted, plain in COMMAND.findall(text)]
+
+
+def talking(system):
+    return Task(name="n", kind="number", exemplars=(), chat=Chat(few_shot="turns", system=system))
 
 
 def test_the_modelfile_says_how_the_paths_were_drawn():
     found = parse(modelfile("./m.gguf", TASK, SamplingConfig(temperature=0.5)))
     assert found[0] == ("FROM", "./m.gguf")
-    assert ("temperature", "0.5") in found and ("repeat_penalty", "1") in found
-    assert ("stop", "\nQ:") in found
+    assert {("temperature", "0.5"), ("repeat_penalty", "1"), ("stop", "\nQ:")} < set(found)
     assert found[-1] == ("TEMPLATE", "Q: {{ .Prompt }}\nA: Let's think step by step.")
 
 
-def test_a_conversation_has_no_template_of_ours():
-    task = Task(
-        name="n",
-        kind="number",
-        exemplars=(),
-        chat=Chat(few_shot="turns", system='Say "7".\nAlways.'),
-    )
-    found = parse(modelfile("./m.gguf", task, SamplingConfig()))
+def test_a_conversation_has_no_template_of_ours_and_its_system_message_does_not_end_early():
+    found = parse(modelfile("./m.gguf", talking('Say "7".\nAlways.'), SamplingConfig()))
     assert found[-1] == ("SYSTEM", 'Say "7".\nAlways.')
     assert "TEMPLATE" not in dict(found)
-
-
-@pytest.mark.parametrize("system", ['a """ b', 'ends with "'])
-def test_a_system_message_that_would_end_early_is_refused(system):
-    task = Task(name="n", kind="number", exemplars=(), chat=Chat(few_shot="turns", system=system))
-    with pytest.raises(LmsiError, match="no place in a Modelfile"):
-        modelfile("./m.gguf", task, SamplingConfig())
+    for system in ('a """ b', 'ends with "'):
+        with pytest.raises(LmsiError, match="no place in a Modelfile"):
+            modelfile("./m.gguf", talking(system), SamplingConfig())
 
 
 def test_exemplars_are_part_of_the_template():
-    text = template(msgspec.structs.replace(TASK, prompt="cot-few"))
+    few = msgspec.structs.replace(TASK, prompt="cot-few")
+    text = template(few)
     assert text.startswith("Q: 2 * 3?\nA: 2 * 3 = 6. The answer is 6.\n\nQ: {{ .Prompt }}\nA:")
     system = Exemplar(question="{{ .System }}?", rationale="", answer="6")
     with pytest.raises(LmsiError, match="Ollama template"):
-        template(Task(name="n", kind="number", exemplars=(system,), prompt="cot-few"))
+        template(msgspec.structs.replace(few, exemplars=(system,)))

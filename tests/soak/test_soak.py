@@ -21,6 +21,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from commands import whole_lines
 
 pytestmark = [
     pytest.mark.model,
@@ -65,26 +66,19 @@ def start(job, folder, *wrapper):
 # -- what may happen, and how a command may end then -------------------------------------------
 
 
-def sent(number, code, group=False):
-    """A signal to the process, or to all that it has started."""
+def sent(*numbers, codes, group=True):
+    """Signals to all that the process has started, or to it alone, half a second apart."""
 
     @contextmanager
     def around(folder, room):
-        kill = os.killpg if group else os.kill
-        # before Python runs our own lines a signal ends it as it ends any program
-        yield (), lambda process: kill(process.pid, number), {code, -number}
+        def fall(process):
+            for number in numbers:
+                (os.killpg if group else os.kill)(process.pid, number)
+                time.sleep(0.5)
+
+        yield (), fall, codes
 
     return around
-
-
-@contextmanager
-def stopped(folder, room):
-    def fall(process):
-        os.killpg(process.pid, signal.SIGSTOP)
-        time.sleep(0.5)
-        os.killpg(process.pid, signal.SIGCONT)
-
-    yield (), fall, {0}
 
 
 @contextmanager
@@ -133,12 +127,13 @@ def mounted(*words):
     subprocess.run(["mount", *map(str, words)], check=True, capture_output=True)
 
 
+# Before Python runs our own lines a signal ends it as it ends any program.
 BLOWS = {
-    "kill -9": sent(signal.SIGKILL, -9),
-    "kill -9, all its processes": sent(signal.SIGKILL, -9, group=True),
-    "SIGTERM": sent(signal.SIGTERM, 143),
-    "Ctrl-C": sent(signal.SIGINT, 130, group=True),
-    "SIGSTOP, SIGCONT": stopped,
+    "kill -9": sent(signal.SIGKILL, codes={-9}, group=False),
+    "kill -9, all its processes": sent(signal.SIGKILL, codes={-9}),
+    "SIGTERM": sent(signal.SIGTERM, codes={143, -15}, group=False),
+    "Ctrl-C": sent(signal.SIGINT, codes={130, -2}),
+    "SIGSTOP, SIGCONT": sent(signal.SIGSTOP, signal.SIGCONT, codes={0}),
     "full disk": full_disk,
     "read-only folder": read_only,
     "clock jumps": clock_jumps,
@@ -156,8 +151,11 @@ CASES = [("sample", blow, 0.5) for blow in ("full disk", "read-only folder", "cl
 def state(run):
     """File by file, without what a clock says or a process is; paths in any order."""
     own = {"run.lock", "run.pid", "status.json"}
-    files = (f for f in sorted(run.rglob("*")) if f.is_file() and f.name not in own)
-    return {str(f.relative_to(run)): content(f) for f in files}
+    return {f.relative_to(run): content(f) for f in files(run) if f.name not in own}
+
+
+def files(folder):
+    return [p for p in sorted(folder.rglob("*")) if p.is_file()]
 
 
 def content(file):
@@ -177,19 +175,10 @@ def timeless(value):
     return [timeless(v) for v in value] if isinstance(value, list) else value
 
 
-def whole_lines(file):
-    data = file.read_bytes()
-    return data[: data.rfind(b"\n") + 1].splitlines()
-
-
 def finished(run):
     """The paths and answers that are on disk: what may not be taken away."""
-    return Counter(
-        (file.name, line)
-        for file in [run / "paths.jsonl", *run.glob("eval/*.answers.jsonl")]
-        if file.exists()
-        for line in whole_lines(file)
-    )
+    written = [run / "paths.jsonl", *run.glob("eval/*.answers.jsonl")]
+    return Counter((file.name, line) for file in written for line in whole_lines(file))
 
 
 @pytest.fixture(scope="module")
@@ -210,7 +199,7 @@ def undisturbed(gguf, tmp_path_factory):
 
 
 def size(folder):
-    return sum(p.stat().st_size + 4096 for p in folder.rglob("*") if p.is_file())
+    return sum(p.stat().st_size + 4096 for p in files(folder))
 
 
 @pytest.mark.parametrize(("job", "blow", "share"), CASES)

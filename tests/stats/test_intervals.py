@@ -1,5 +1,6 @@
-"""Intervals, reliability and AUROC against scipy and published examples."""
+"""Intervals, reliability, AUROC, maj@k and pass@k against scipy, definitions and all subsets."""
 
+import itertools
 import math
 
 import numpy as np
@@ -8,11 +9,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from lmsi_cli.stats.intervals import auroc, ece, mean_interval, reliability, wilson
+from lmsi_cli.stats.intervals import (
+    auroc,
+    curve_ks,
+    ece,
+    majority_at_k,
+    majority_score,
+    mean_interval,
+    pass_at_k,
+    reliability,
+    wilson,
+)
 from lmsi_cli.stats.paired_tests import paired
 
 fractions = st.floats(0, 1).map(lambda x: round(x, 3))
 counts_of = st.integers(1, 200).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
+k_of_n = st.integers(1, 8).flatmap(lambda n: st.tuples(st.integers(1, n), st.just(n)))
+said = st.lists(st.sampled_from(["7", "8", "9", "10", None]), min_size=8, max_size=8)
 marked = st.lists(st.tuples(st.integers(1, 10), st.booleans()), min_size=1, max_size=40)
 
 
@@ -104,3 +117,41 @@ def test_auroc_published():
     assert (found.high - found.low) / 3.92 == pytest.approx(math.sqrt(spread), rel=0.06)
     few = auroc([1, 2, 3, 4], [False, False, True, True])
     assert few.value == 1 and few.low < 0.6  # a perfect order of few is no certainty
+
+
+@pytest.mark.parametrize(
+    ("values", "score"),
+    [("778", 1), ("788", 0), ("78", 1 / 2), ("789", 1 / 3), ([None, None, "7"], 1), ("", 0)],
+)
+def test_a_tie_is_shared_out_and_no_answer_is_no_vote(values, score):
+    assert majority_score(list(values), "7") == pytest.approx(score)
+
+
+@given(said, k_of_n)
+def test_majority_at_k_against_all_subsets(values, case):
+    k, n = case
+    values = values[:n]
+    drawn = [majority_score(s, "7") for s in itertools.combinations(values, k)]
+    assert majority_at_k(values, "7", k) == pytest.approx(sum(drawn) / len(drawn), abs=1e-11)
+
+
+def test_majority_at_k_is_exact_where_certain_and_sound_beyond_what_floats_can_count():
+    # certain scores count as yes or no
+    assert {majority_at_k(["7"] * 64, "7", k) for k in range(1, 65)} == {1.0}
+    values = ["7"] * 600 + ["8"] * 620
+    assert majority_at_k(values, "7", 1) == pytest.approx(600 / 1220, abs=1e-9)
+    assert majority_at_k(values, "7", 1220) == 0.0
+    assert 0.3 < majority_at_k(values, "7", 101) < 0.5
+
+
+@given(st.integers(0, 8), k_of_n)
+def test_pass_at_k_against_all_subsets(right, case):
+    k, n = case
+    values = ([True] * right + [False] * n)[:n]
+    subsets = list(itertools.combinations(values, k))
+    assert pass_at_k(n, sum(values), k) == pytest.approx(sum(map(any, subsets)) / len(subsets))
+
+
+def test_a_curve_has_powers_of_two_and_all_paths():
+    found = [curve_ks(n) for n in (0, 1, 2, 5, 8)]
+    assert found == [[], [1], [1, 2], [1, 2, 4, 5], [1, 2, 4, 8]]
