@@ -12,17 +12,18 @@ import broken_models
 from commands import SAMPLE
 
 ONE = '{"question": "How many?"}\n'
-LONG = "x" * 120 + ".txt"
+NAMED = "[red]" + "x" * 120 + "[/].txt"
 SEEDS = "".join(f'{{"id": "s{n}", "question": "Tom has {n} pens and 4 cups. How many?"}}\n'
                 for n in range(3))  # fmt: skip
 QUESTIONS = "questions s.jsonl -m m.gguf -o r --threads 1 --seeds 3 -n 2 --set max_tokens=8 --quiet"
 EXEMPLARS = "exemplars s.jsonl -m m.gguf -o e.toml --paths 2 --shots 1 --templates 2 --threads 1"
 EVAL = "eval r --data test.jsonl --modes cot --threads 1 --max-tokens 4 --quiet"
+ROUNDS = "run q.jsonl -m m.gguf -o r --rounds 2"
 SEEN = (
     '{"id": "t", "question": "tom has 3 pens, tom gets 4 more: how many pens now", "answer": 7}\n'
 )
 SAME = '{"id": "x", "question": "Sam has 6 pens; sam gets 2 more: how many", "answer": 8}\n'
-COMMAND = {"s": "sample q.jsonl -m m.gguf", "r": "run q.jsonl -m m.gguf"}
+ANNA = '{"id": "w", "question": "Who?", "answer": "Anna"}\n'
 
 
 class Case(NamedTuple):
@@ -34,19 +35,6 @@ class Case(NamedTuple):
     files: dict = {}  # noqa: RUF012 - never changed
 
 
-HUGE = 2**60
-CLAIMS = {
-    "2^60 tensors": {"tensors": HUGE, "entries": 0},
-    "2^60 entries": {"entries": HUGE},
-    "a text of 2^60 bytes": {"body": struct.pack("<IQ", 8, HUGE)},
-    "2^60 numbers": {"body": struct.pack("<IIQ", 9, 4, HUGE)},
-    "2^60 words": {"body": struct.pack("<IIQ", 9, 8, HUGE)},
-    "lists in lists": {"body": struct.pack("<I", 9) + struct.pack("<IQ", 9, 1) * 9999},
-    "a tensor of 2^80 numbers": {
-        "tensors": 1, "entries": 0, "body": struct.pack("<IQQIQ", 2, 2**40, 2**40, 0, 0)},
-}  # fmt: skip
-
-
 def asking(name, content, told, hint=""):
     return Case(f"sample {name} -m m.gguf -o r", f"{name}{told}", hint, {name: content})
 
@@ -55,9 +43,13 @@ def model(make, told, hint="", command="sample q.jsonl -m e.gguf -o r"):
     return Case(command, f"e.gguf: {told}", hint, {"e.gguf": make})
 
 
-def cut(keep, command="sample q.jsonl -m e.gguf -o r"):
+def cut(keep):
     told = f"this GGUF file of {keep:,} bytes is cut short or damaged"
-    return model(lambda a, b: broken_models.truncated(a, b, keep), told, "again", command)
+    return model(lambda a, b: broken_models.truncated(a, b, keep), told, "again")
+
+
+def claiming(**claims):
+    return model(lambda _, b: broken_models.header(b, **claims), "this GGUF file", "again")
 
 
 def alike(told, hint, *named, **more):
@@ -65,9 +57,9 @@ def alike(told, hint, *named, **more):
     return model(lambda a, b: broken_models.relabelled(a, b, *named, **more), told, hint)
 
 
-def adapter(told, hint="", *, width=512, arch="llama", **files):
-    make = {"a.gguf": lambda _, b: broken_models.adapter(b, width, arch)}
-    files = {name.replace("_", "."): text for name, text in files.items()}
+def adapter(told, hint="", width=512, **origin):
+    make = {"a.gguf": lambda _, b: broken_models.adapter(b, width)}
+    files = {"lmsi.json": json.dumps(origin)} if origin else {}
     return Case(f"{SAMPLE} --set adapter=a.gguf", f"a.gguf: {told}", hint, make | files)
 
 
@@ -77,11 +69,6 @@ def config(content, told, hint=""):
 
 def flag(typed, told, hint="", command=SAMPLE):
     return Case(f"{command} {typed}", told, hint)
-
-
-def measured(data, told, hint):
-    """A labelled file, as `lmsi eval` meets it."""
-    return Case("eval r --data t.jsonl", told, hint, {"t.jsonl": data})
 
 
 def imported(told, hint="--log_samples", *, before="", **fields):
@@ -96,43 +83,34 @@ def begun(settings, told):
     return Case("vote r", f"r/run.toml{told}", "", {"r/run.toml": settings})
 
 
-def trained(line, told, hint=""):
+def trained(line, told):
     """A file of examples, as `lmsi train` meets it."""
-    return Case("train r -q", told, hint, {"r/train.jsonl": line})
+    return Case("train r -q", told, "`lmsi vote`", {"r/train.jsonl": line})
 
 
-def placed(width, told, **origin):
-    """An adapter of another base in the run folder."""
-    files = {"r/adapter/adapter.gguf": lambda _, b: broken_models.adapter(b, width)}
-    files["r/adapter/lmsi.json"] = json.dumps(origin) if origin else None
-    return Case(EVAL, f"r/adapter/adapter.gguf: ... {told}", "", files)
-
-
+HUGE = 2**60
+FOREIGN = {"base_sha256": "0", "base_file": "o.gguf"}  # the origin of an adapter
+TENSOR = struct.pack("<IQQIQ", 2, 2**40, 2**40, 0, 0)
 QUESTION_FILES = {
     "missing": asking("bad.jsonl", None, ": no such file", "`-`"),
     "line 17": asking("bad.jsonl", ONE * 16 + '{"text": "x"}\n', ":17: ... 'question'"),
-    "a line of 1 GB": Case("sample bad.jsonl -m m.gguf -o r", "bad.jsonl:2: a line of over 128 MiB",
-                           "", {"bad.jsonl": lambda _, b: broken_models.sparse(b, ONE, 1 << 30)}),
     "several splits": Case("sample d -m m.gguf -o r", "d: ", "d/train, d/test",
                            {"d/dataset_dict.json": '{"splits": ["train", "test"]}'}),
     "a NUL in a shard's name": Case("sample d -m m.gguf -o r", "d/state.json: ... _data_files", "",
                                     {"d/state.json": r'{"_data_files":[{"filename":"\u0000"}]}'}),
-    "markup in the name": asking("[red]x[/].txt", "", ": no questions in it"),
-    "a long name": asking(LONG, "", ": no questions in it"),
+    "markup in a long name": asking(NAMED, "", ": no questions in it"),
 }  # fmt: skip
 MODELS = {
     "missing": flag("-m none.gguf", "none.gguf: no such model file", "tinymath, tinymath-small"),
-    "unknown to models show": Case("models show none", "none: no such model file", "tinymath"),
     "text": model("Hello, I am a model.", "not a GGUF file", "convert"),
-    "Git LFS": model("version https://git-lfs.github.com/spec/v1\noid sha256:0\n",
-                     "a pointer of Git LFS", "git lfs pull"),
     "cut in the vocabulary": cut(3000),
     "cut in the last weights": cut(7_000_000),
-    "cut, shown": cut(40_000, "models show e.gguf"),
-    **{f"{name} in the header": model(
-        lambda _, b, told=told: broken_models.header(b, **told), "this GGUF file", "again")
-       for name, told in CLAIMS.items()},
-    "BERT": model(lambda _, b: broken_models.bert(b), "this is an embedding model"),
+    "claims 2^60 tensors": claiming(tensors=HUGE, entries=0),
+    "claims a text of 2^60 bytes": claiming(body=struct.pack("<IQ", 8, HUGE)),
+    "claims 2^60 numbers": claiming(body=struct.pack("<IIQ", 9, 4, HUGE)),
+    "claims 2^60 words": claiming(body=struct.pack("<IIQ", 9, 8, HUGE)),
+    "claims a tensor of 2^80 numbers": claiming(tensors=1, entries=0, body=TENSOR),
+    "lists in lists": claiming(body=struct.pack("<I", 9) + struct.pack("<IQ", 9, 1) * 9999),
     "not causal": alike("this is an embedding model", "generation", attention__causal=False),
     "pooled": alike("this is an embedding model", "generation", pooling_type=3),
     "the second of several parts": Case(
@@ -141,10 +119,9 @@ MODELS = {
     "what sees": model(lambda _, b: broken_models.vision(b), "... (mmproj)", "give the "),
     "unknown architecture": alike("llama.cpp ... 'nonesuch'", "upgrade", "nonesuch"),
     "adapter of other shapes": adapter("no adapter for m.gguf ... 'blk.0.attn_q.weight'", "base",
-                                       width=64),
-    "adapter of another architecture": adapter("no adapter for m.gguf", "base", arch="qwen2"),
-    "adapter of another base": adapter("... trained on another model, other.gguf", "lmsi train",
-                                       lmsi_json='{"base_sha256": "0", "base_file": "other.gguf"}'),
+                                       64),
+    "adapter of another base": adapter("... trained on another model, o.gguf", "lmsi train",
+                                       **FOREIGN),
     "damaged weights": model(lambda a, b: broken_models.poisoned(a, b, float("nan")),
                              "the model computes NaN ... 'a'", "download",
                              SAMPLE.replace("m.gguf", "e.gguf") + " --quiet"),
@@ -158,63 +135,52 @@ SETTINGS = {
     "another command's": config("[train]\nlr = -1\n", " [train] lr: ... above 0 ... got -1"),
     "wrong truth value": config("[vote]\ncheck_equations = 'often'\n",
                                 " [vote] check_equations: ... true or false, got 'often'"),
+    "a table for a list": config("[sample]\ntemplate_var = { a = 1 }\n",
+                                 " [sample] template_var: expected NAME=VALUE"),
     "no TOML": config("[sample\n", ": not a TOML file ... line 1", "[sample], [vote]"),
     "nested deep": config("a = " + "[" * 9999, ": not a TOML file", "[sample]"),
-    "a task nested deep": Case(f"{SAMPLE} --task ./t.toml", "t.toml: not a TOML file", "",
-                               {"t.toml": "a = " + "[" * 9999}),
     "a value without end": Case(f"{SAMPLE} --task ./t.toml", "t.toml: kind: ... ' ... 9", "",
                                 {"t.toml": f"name = 'x'\nexemplars = []\nkind = '{'9' * 9999}'"}),
     "no file": config(None, ": cannot be read", "--config"),
-    "GPU layers in a file": config("[sample]\ngpu_layers = -1\n", " [sample] gpu_layers: ... -1"),
     "below": flag("--temperature -1", "--temperature: ... at least 0 and at most 10, got -1.0"),
     "no criterion": flag("--stop beta:2", "--stop: ... beta:P ... window:W ... got 'beta:2'"),
     "more threads than llama.cpp survives": flag("--threads 513", "--threads: ... 512, got '513'"),
     "a wording": flag("--prompt x", "--prompt x: ", "cot-few"),
-    "a task": flag("--task x", "no task 'x'", "gsm8k, math"),
     "no letters": Case(f"{SAMPLE} --task arc", "question 'q-", "(A)", {"q.jsonl": ONE}),
     "a list": flag("--data test.jsonl --modes cot,x", "--modes: ... got 'cot,x'", command="eval r"),
 }  # fmt: skip
 FOLDERS = {
-    "a file in the way": flag("-o q.jsonl", "q.jsonl: cannot make this folder",
-                              command=COMMAND["s"]),
+    "a file in the way": Case("sample q.jsonl -m m.gguf -o q.jsonl",
+                              "q.jsonl: cannot make this folder"),
     "a folder of the user's own": Case(
         "sample questions.jsonl -m m.gguf -o . --overwrite", "questions.jsonl: ... no run folder",
         "another folder", {"questions.jsonl": ONE}),
-    "no such format": Case("vote r --formats cot", "--formats: ... cot-zero ... got 'cot'", ""),
+    "no such format": Case("vote r --formats cot", "--formats: ... cot-zero ... got 'cot'"),
     "vote without a run": Case("vote r", "r: not a run folder", "`lmsi sample"),
     "a link out of it": Case(SAMPLE, "r/paths.jsonl: a symbolic link", "itself",
                              {"r/paths.jsonl": lambda _, b: b.symlink_to("/dev/null")}),
-    "a run.toml nested deep": begun("a=" + "[" * 9999, ": "),
     "a run.toml without a task": begun("[sample]\nmodel = 'm'\n", " [sample] task: ... got None"),
     "settings of another version": begun("[sample]\nflash_attn = 'x'\n",
                                          " [sample] flash_attn: ... got 'x'"),
-    "a teacher without a name": begun("[teacher]\nrun = 3\n", " [teacher] run: ... got 3"),
 }  # fmt: skip
 RUN = {
     "no questions": Case("run -m m.gguf", "no questions given", "lmsi run QUESTIONS"),
-    "two sets of one name": flag("--data test.jsonl --data ./test.jsonl", "./test.jsonl: ... test",
-                                 "rename", COMMAND["r"]),
     "a set of another kind, told before sampling": Case(
-        f"{COMMAND['r']} --data t.jsonl -o r", "question 't1': its answer 'Anna'", "--task",
-        {"t.jsonl": '{"id": "t1", "question": "Who?", "answer": "Anna"}\n'}),
+        "run q.jsonl -m m.gguf --data t.jsonl -o r", "question 'w': its answer 'Anna'", "--task",
+        {"t.jsonl": ANNA}),
     "trained on and measured on": Case(
         "run more.jsonl -m m.gguf --data test.jsonl -o r", "test holds 1 of the 2 ... : x",
         "--force", {"more.jsonl": ONE + SAME}),
     "more temperatures than rounds": flag(
-        "-o r --rounds 2 --set round_temperature=0.7,1,1.2",
-        "--set round_temperature: 3 temperatures for 2 rounds",
-        command=COMMAND["r"]),
+        "--set round_temperature=0.7,1,1.2", "--set round_temperature: 3 temperatures for 2 rounds",
+        command=ROUNDS),
     "a probe in an exam": Case(
         "run both.jsonl -m m.gguf -o r --rounds 2 --probe test.jsonl --data exam.jsonl --force",
         "exam holds 1 of the 1 questions of the probe: t", "",
         {"both.jsonl": '{"id": "t", "question": "Sam has 6 pens. Sam gets 2 more. How many?"}\n',
          "exam.jsonl": SAME}),
-    "a probe of other questions": flag("-o r --rounds 2 --probe test.jsonl",
-                                       "--probe: 1 of 1 questions ... : t", command=COMMAND["r"]),
-    "a file of rounds that names none": Case(
-        "eval r --data test.jsonl", "r/rounds.json: ", "`lmsi run`",
-        {"r/run.toml": "[sample]\nmodel = 'm.gguf'\ntask = 'number'\ntask_name = 'number'\n",
-         "r/rounds.json": '{"best": {"number": "x"}}'}),
+    "a probe of other questions": flag("--probe test.jsonl", "--probe: 1 of 1 questions ... : t",
+                                       command=ROUNDS),
 }  # fmt: skip
 GENERATION = {
     "fewer seeds than asked for": flag("--seeds 10", "s.jsonl: 3 questions, and --seeds",
@@ -228,21 +194,20 @@ GENERATION = {
                                           "`--set max_tokens`", QUESTIONS),
     "no task file": Case(EXEMPLARS.replace("e.toml", "e.json"), "e.json: ", "-o e.json.toml"),
     "too few seeds": flag("--templates 20", "s.jsonl: 3 seeds ... 20", "--shots", EXEMPLARS),
-    "exemplars without seeds": Case("exemplars -m m.gguf -o e.toml", "no questions given",
-                                    "lmsi exemplars SEEDS"),
     "kept for measuring": Case(f"{EXEMPLARS} --exclude exam.jsonl", "exam.jsonl holds 1 ... : s0",
                                "", {"exam.jsonl": SEEDS.splitlines()[0]}),
     "a share": flag("--set min_share=2", "--set min_share: ... got '2'", "", EXEMPLARS),
 }  # fmt: skip
-LIKELIHOODS = [[[-1.5, False]], [[-2.5, True]]]
 # Each meets a run folder ``r`` with paths and an adapter.
 WITH_A_RUN = {
     "no data": Case("eval r", "no questions", "--data FILE"),
     "a file twice": flag("--data test.jsonl", "test.jsonl: --data", "once", EVAL),
     "two sets of one name": flag("--data ./test.jsonl", "./test.jsonl: ... test", "rename", EVAL),
-    "an answer of another kind": measured('{"id": "w", "question": "Who?", "answer": "Anna"}\n',
-                                          "question 'w': ... 'Anna' ... (1 of 1", "--task"),
-    "trained on": measured(SEEN, "t holds 1 of the 2 questions ... : a", "--allow-overlap"),
+    "an answer of another kind": Case("eval r --data t.jsonl",
+                                      "question 'w': ... 'Anna' ... (1 of 1", "--task",
+                                      {"t.jsonl": ANNA}),
+    "trained on": Case("eval r --data t.jsonl", "t holds 1 of the 2 questions ... : a",
+                       "--allow-overlap", {"t.jsonl": SEEN}),
     "no adapter to gain by": Case(f"{EVAL} --require-gain", "r: no adapter", "`lmsi train`",
                                   {"r/adapter/adapter.gguf": None}),
     "no such adapter": flag("--adapter none.gguf", "none.gguf: no such adapter", "", EVAL),
@@ -251,38 +216,31 @@ WITH_A_RUN = {
                        {"s.jsonl": "\n"}),
     "other lines": imported(":1: no field 'resps'", resps=None),
     "samples without replies": imported(":1: no reply", resps=[]),
-    "likelihoods": imported(":1: ... likelihoods", "generates", resps=LIKELIHOODS),
+    "likelihoods": imported(":1: ... likelihoods", "generates", resps=[[[-1.5, False]]]),
     "samples without right answers": imported(":1: no right answer", "--import gsm8k:FILE",
                                               doc={"question": "1 + 1?"}),
     "samples of two runs": imported(":2: question 'q-", "one run", resps=[["3"]],
                                     before='{"doc": {"question": "1 + 1?", "answer": "2"}, '
                                     '"resps": [["2"]]}\n'),
-    "an adapter of other shapes": placed(64, "'blk.0.attn_q.weight'"),
-    "an adapter of another base": placed(512, "o.gguf", base_sha256="0", base_file="o.gguf"),
-    "paths that were cut off": Case("vote r -q", "r/paths.jsonl: ... 4 cut off", "--max-tokens"),
+    "samples of another program, and more": Case("eval r --import s.jsonl --require-gain",
+                                                 "--import takes", "leave"),
+    "an adapter of another base": Case(EVAL, "r/adapter/adapter.gguf: ... o.gguf", "",
+                                       {"r/adapter/lmsi.json": json.dumps(FOREIGN)}),
     "training without a vote": Case("train r", "r/train.jsonl: no such file", "`lmsi vote r`"),
     "no pairs": Case("train r --loss scpo", "r/pairs.jsonl: ... --loss scpo", "`lmsi vote r`"),
-    "no examples": trained("", "nothing to train on: 0 examples", "`lmsi vote`"),
+    "no examples": trained("", "nothing to train on: 0 examples"),
     "an example without a completion": trained(
         '{"prompt": "Q", "completion": "", "format": "cot-zero", "question_id": "a", "path": 0}\n',
-        "training example 1, question 'a' (cot-zero)", "`lmsi vote`"),
-    "a wording of another version": Case(
-        "vote r", "r/run.toml [wording]: ... sentence", "",
-        {"r/run.toml": "[sample]\nmodel = 'm.gguf'\ntask = 'auto'\ntask_name = 'number'\n"
-         "[wording]\nname = 'x'\nsentence = 3\n"}),
+        "training example 1, question 'a' (cot-zero)"),
     "an adapter's record that is torn": Case(
         "export r --to adapter", "r/adapter/lmsi.json: not of this version ... 'steps'",
         "--overwrite", {"r/adapter/lmsi.json": '{"result": {"summary": {}, "proof": {}}}'}),
     "a question of 1 GB": Case("show r", "r/questions.jsonl:2: a line of over 128 MiB", "", {
         "r/questions.jsonl": lambda _, b: broken_models.sparse(b, "\n", 1 << 30)}),
-    "samples of another program, and more": Case("eval r --import s.jsonl --require-gain",
-                                                 "--import takes", "leave"),
     "a type of weights for an adapter": Case("export r --type Q8_0", "--type Q8_0: ", "--to gguf"),
     "a setting of a command without any": Case("tasks --set x=1", "--set: `lmsi tasks`"),
     "a config file of none": Case("report r --config c.toml", "--config: `lmsi report`"),
     "nothing to compare": Case("compare r r", "r: no evaluation in it", "`lmsi eval r --data"),
-    "no result": Case("compare x.json x.json", "x.json: ... variants", ".result.json",
-                      {"x.json": '{"variants": 3}'}),
 }  # fmt: skip
 CASES = {
     f"{group}: {name}": case

@@ -6,13 +6,11 @@ What this server does with n, seeds and log-probabilities is told in docs/server
 import json
 
 import pytest
-from commands import by_key, call, settings
+from commands import by_key, settings, works
 from servers import llama_server
 
-pytest.importorskip("fastapi")
-pytest.importorskip("sse_starlette")
-pytest.importorskip("starlette_context")
-pytest.importorskip("pydantic_settings")
+for name in ("fastapi", "sse_starlette", "starlette_context", "pydantic_settings"):
+    pytest.importorskip(name)
 pytestmark = [pytest.mark.model, pytest.mark.slow]
 
 ASKED = [
@@ -23,8 +21,7 @@ ASKED = [
 
 
 def sample(out, *more):
-    done = call("sample", "q.jsonl", "-o", out, "-q", "--task", "tinymath", *more)
-    assert done.exit_code == 0, done.stderr
+    works("sample", "q.jsonl", "-o", out, "-q", "--task", "tinymath", *more)
     return by_key(out)
 
 

@@ -10,6 +10,9 @@ import pytest
 from commands import ask, by_key, notes, options, refused, settings, works
 from servers import Front, Model, changed
 
+from lmsi_cli.jsonl import read_records
+from lmsi_cli.records import TrainExample
+
 
 def test_conversations_are_the_default_and_said(here):
     with Front(Model()) as front:
@@ -29,17 +32,16 @@ OFF = ("--template-var", "enable_thinking=false", "--template-var", "effort=low"
 
 
 def test_variables_of_the_template_go_to_the_server_and_belong_to_the_run(here, lmsi):
+    wanted = {"enable_thinking": False, "effort": "low"}
     with Front(Model()) as front:
         ask(lmsi, front, "--chat", "on", *OFF)
-        how = ["--data", "test.jsonl", "--modes", "cot", "-q", "--engine", "openai"]
-        assert lmsi("eval", "run", *how).exit_code == 0
-        wanted = {"enable_thinking": False, "effort": "low"}
+        works("eval", "run", "--data", "test.jsonl", "--modes", "cot", "-q", "--engine", "openai")
         assert len(front.posts) == 4 + 5  # a trial in both
         assert all(p["chat_template_kwargs"] == wanted for p in front.posts)
         refused(ask(lmsi, front, "--chat", "on", code=1), "template_var: ['enable_thinking=false'")
-        assert lmsi("vote", "run", "-q").exit_code == 0
-    lines = (here / "run" / "train.jsonl").read_text().splitlines()
-    assert lines and all(json.loads(line)["chat_template_kwargs"] == wanted for line in lines)
+        works("vote", "run", "-q")
+    examples = [*read_records(here / "run" / "train.jsonl", TrainExample)]
+    assert examples and all(e.chat_template_kwargs == wanted for e in examples)
 
 
 SAYS = "2 + 2 = 4. The answer is 4."
@@ -102,24 +104,19 @@ def test_thoughts_are_never_the_answer_and_that_is_said(here, caplog, message, r
 # -- why a text ended ------------------------------------------------------------------------
 
 BOXED = r" 2 + 2 = 4, so \boxed{4}"
+WHY = [  # a text, the server's word, what it is taken for, and whether that is noted
+    *((BOXED, word, "eos", False) for word in ("stop", "eos_token", "STOP", "end_turn")),
+    *((BOXED, word, "length", False) for word in ("length", "max_tokens", "MAX_TOKENS")),
+    (BOXED, "finished\x1b[2J", "eos", True),
+    (" So 2 + 2 = 4. The answer is 4", None, "eos", True),
+    (" 2 + 2 = 4, and 4 times", None, "length", True),
+    (r" so \boxed{4", "", "length", True),
+    (r"<think> so \boxed{4}, or", "", "length", True),
+]
 
 
-@pytest.mark.parametrize(
-    ("text", "reason", "ended"),  # as what, and whether that is noted
-    [
-        *(
-            (BOXED, word, ("eos", False))
-            for word in ("stop", "eos_token", "eos", "STOP", "end_turn")
-        ),
-        *((BOXED, word, ("length", False)) for word in ("length", "max_tokens", "MAX_TOKENS")),
-        *((BOXED, word, ("eos", True)) for word in ("finished\x1b[2J", None, "")),
-        (" So 2 + 2 = 4. The answer is 4", None, ("eos", True)),
-        (" 2 + 2 = 4, and 4 times", None, ("length", True)),
-        (r" so \boxed{4", "", ("length", True)),
-        (r"<think> so \boxed{4}, or", "", ("length", True)),
-    ],
-)
-def test_why_a_text_ended_is_read_or_guessed(here, lmsi, caplog, text, reason, ended):
+@pytest.mark.parametrize(("text", "reason", "ended", "noted"), WHY)
+def test_why_a_text_ended_is_read_or_guessed(here, lmsi, caplog, text, reason, ended, noted):
     def change(found):
         for choice in found["choices"]:
             choice["finish_reason"] = reason
@@ -127,23 +124,23 @@ def test_why_a_text_ended_is_read_or_guessed(here, lmsi, caplog, text, reason, e
     with Front(changed(change, Model(say=lambda body, i: text))) as front:
         ask(lmsi, front)
     found = notes(caplog, "finish_reason")
-    assert {p["stop_reason"] for p in by_key().values()} == {ended[0]}
-    assert len(found) == ended[1] and "\x1b" not in "".join(found)
+    assert {p["stop_reason"] for p in by_key().values()} == {ended}
+    assert len(found) == noted and "\x1b" not in "".join(found)
 
 
 # -- prompts that a server cuts in silence ---------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("tokens", "lengths", "noted"),
-    [
-        (128, (600, 900), True),  # one number for two lengths
-        (128, (100, 4000), True),  # far too few
-        (10_000, (60, 600, 610, 900, 4000), False),
-        (1, (60, 600, 610, 900, 4000), False),  # what no cache had
-        (0, (60, 600, 610, 900, 4000), False),
-    ],
-)
+RISING = (60, 600, 610, 900, 4000)
+CUT = [  # the most tokens that the server counts, letters of the questions, and whether it is told
+    (128, (600, 900), True),  # one number for two lengths
+    (128, (100, 4000), True),  # far too few
+    (10_000, RISING, False),
+    (1, RISING, False),  # what no cache had
+]
+
+
+@pytest.mark.parametrize(("tokens", "lengths", "noted"), CUT)
 def test_prompts_that_a_server_cuts_are_told(here, lmsi, caplog, tokens, lengths, noted):
     lines = [{"id": f"q{i}", "question": "ha " * (n // 3)} for i, n in enumerate(lengths)]
     (here / "q.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines))
