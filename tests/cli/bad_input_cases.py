@@ -18,11 +18,13 @@ SEEDS = "".join(f'{{"id": "s{n}", "question": "Tom has {n} pens and 4 cups. How 
 QUESTIONS = "questions s.jsonl -m m.gguf -o r --threads 1 --seeds 3 -n 2 --set max_tokens=8 --quiet"
 EXEMPLARS = "exemplars s.jsonl -m m.gguf -o e.toml --paths 2 --shots 1 --templates 2 --threads 1"
 EVAL = "eval r --data test.jsonl --modes cot --threads 1 --max-tokens 4 --quiet"
+MEASURE = "eval r --data t.jsonl"
 ROUNDS = "run q.jsonl -m m.gguf -o r --rounds 2"
 SEEN = (
     '{"id": "t", "question": "tom has 3 pens, tom gets 4 more: how many pens now", "answer": 7}\n'
 )
 SAME = '{"id": "x", "question": "Sam has 6 pens; sam gets 2 more: how many", "answer": 8}\n'
+PROBE = SEEDS.splitlines()[0].replace("}", ', "answer": 4}')
 ANNA = '{"id": "w", "question": "Who?", "answer": "Anna"}\n'
 
 
@@ -35,12 +37,22 @@ class Case(NamedTuple):
     files: dict = {}  # noqa: RUF012 - never changed
 
 
+def case(argv, told, hint="", **files):
+    """A case whose files have short names: ``t_toml`` is t.toml."""
+    return Case(argv, told, hint, {name.replace("_", "."): file for name, file in files.items()})
+
+
+def in_run(argv, told, file, content, hint=""):
+    """A file of the run folder, as a command meets it."""
+    return Case(argv, f"r/{file}{told}", hint, {f"r/{file}": content})
+
+
 def asking(name, content, told, hint=""):
     return Case(f"sample {name} -m m.gguf -o r", f"{name}{told}", hint, {name: content})
 
 
 def model(make, told, hint="", command="sample q.jsonl -m e.gguf -o r"):
-    return Case(command, f"e.gguf: {told}", hint, {"e.gguf": make})
+    return case(command, f"e.gguf: {told}", hint, e_gguf=make)
 
 
 def cut(keep):
@@ -48,8 +60,8 @@ def cut(keep):
     return model(lambda a, b: broken_models.truncated(a, b, keep), told, "again")
 
 
-def claiming(**claims):
-    return model(lambda _, b: broken_models.header(b, **claims), "this GGUF file", "again")
+def claiming(body=b"", **claims):
+    return model(lambda _, b: broken_models.header(b, body=body, **claims), "this GGUF", "again")
 
 
 def alike(told, hint, *named, **more):
@@ -57,40 +69,36 @@ def alike(told, hint, *named, **more):
     return model(lambda a, b: broken_models.relabelled(a, b, *named, **more), told, hint)
 
 
-def adapter(told, hint="", width=512, **origin):
-    make = {"a.gguf": lambda _, b: broken_models.adapter(b, width)}
-    files = {"lmsi.json": json.dumps(origin)} if origin else {}
-    return Case(f"{SAMPLE} --set adapter=a.gguf", f"a.gguf: {told}", hint, make | files)
+def adapter(told, hint, width=512, **files):
+    make = {"a_gguf": lambda _, b: broken_models.adapter(b, width)}
+    return case(f"{SAMPLE} --set adapter=a.gguf", f"a.gguf: {told}", hint, **make, **files)
 
 
 def config(content, told, hint=""):
-    return Case(f"{SAMPLE} --config c.toml", f"c.toml{told}", hint, {"c.toml": content})
+    return case(f"{SAMPLE} --config c.toml", f"c.toml{told}", hint, c_toml=content)
+
+
+def setting(table, line, told):
+    """One line of a config file."""
+    name = line.partition(" =")[0]
+    return config(f"[{table}]\n{line}\n", f" [{table}] {name}: ... {told}")
 
 
 def flag(typed, told, hint="", command=SAMPLE):
     return Case(f"{command} {typed}", told, hint)
 
 
-def imported(told, hint="--log_samples", *, before="", **fields):
+def imported(told, hint="--log_samples", before="", **fields):
     """A file of lm-evaluation-harness with one sample, some fields of it otherwise."""
-    line = {"doc": {"question": "1 + 1?", "answer": "2"}, "resps": [["2"]], **fields}
-    line = json.dumps({k: v for k, v in line.items() if v is not None}) + "\n"
-    return Case("eval r --import s.jsonl", f"s.jsonl{told}", hint, {"s.jsonl": before + line})
-
-
-def begun(settings, told):
-    """A run folder with such settings, as `lmsi vote` meets it."""
-    return Case("vote r", f"r/run.toml{told}", "", {"r/run.toml": settings})
-
-
-def trained(line, told):
-    """A file of examples, as `lmsi train` meets it."""
-    return Case("train r -q", told, "`lmsi vote`", {"r/train.jsonl": line})
+    line = json.dumps({k: v for k, v in {**REPLY, **fields}.items() if v is not None}) + "\n"
+    return case("eval r --import s.jsonl", f"s.jsonl{told}", hint, s_jsonl=before + line)
 
 
 HUGE = 2**60
-FOREIGN = {"base_sha256": "0", "base_file": "o.gguf"}  # the origin of an adapter
 TENSOR = struct.pack("<IQQIQ", 2, 2**40, 2**40, 0, 0)
+LISTS = struct.pack("<I", 9) + struct.pack("<IQ", 9, 1) * 9999
+FOREIGN = '{"base_sha256": "0", "base_file": "o.gguf"}'  # the origin of an adapter
+REPLY = {"doc": {"question": "1 + 1?", "answer": "2"}, "resps": [["2"]]}
 QUESTION_FILES = {
     "missing": asking("bad.jsonl", None, ": no such file", "`-`"),
     "line 17": asking("bad.jsonl", ONE * 16 + '{"text": "x"}\n', ":17: ... 'question'"),
@@ -106,22 +114,18 @@ MODELS = {
     "cut in the vocabulary": cut(3000),
     "cut in the last weights": cut(7_000_000),
     "claims 2^60 tensors": claiming(tensors=HUGE, entries=0),
-    "claims a text of 2^60 bytes": claiming(body=struct.pack("<IQ", 8, HUGE)),
-    "claims 2^60 numbers": claiming(body=struct.pack("<IIQ", 9, 4, HUGE)),
-    "claims 2^60 words": claiming(body=struct.pack("<IIQ", 9, 8, HUGE)),
-    "claims a tensor of 2^80 numbers": claiming(tensors=1, entries=0, body=TENSOR),
-    "lists in lists": claiming(body=struct.pack("<I", 9) + struct.pack("<IQ", 9, 1) * 9999),
+    "claims 2^60 numbers": claiming(struct.pack("<IIQ", 9, 4, HUGE)),
+    "claims a tensor of 2^80 numbers": claiming(TENSOR, tensors=1, entries=0),
+    "lists in lists": claiming(LISTS),
     "not causal": alike("this is an embedding model", "generation", attention__causal=False),
     "pooled": alike("this is an embedding model", "generation", pooling_type=3),
-    "the second of several parts": Case(
+    "the second of several parts": case(
         "sample q.jsonl -m e-00002-of-00003.gguf -o r", "e-00002-of-00003.gguf: ... part 2 of 3",
-        "give the ", {"e.gguf": broken_models.split}),
+        "give the ", e_gguf=broken_models.split),
     "what sees": model(lambda _, b: broken_models.vision(b), "... (mmproj)", "give the "),
     "unknown architecture": alike("llama.cpp ... 'nonesuch'", "upgrade", "nonesuch"),
-    "adapter of other shapes": adapter("no adapter for m.gguf ... 'blk.0.attn_q.weight'", "base",
-                                       64),
-    "adapter of another base": adapter("... trained on another model, o.gguf", "lmsi train",
-                                       **FOREIGN),
+    "adapter of other shapes": adapter("no adapter for m.gguf ... 'blk.0.attn_q", "base", 64),
+    "adapter of another base": adapter("... another model, o.gguf", "train", lmsi_json=FOREIGN),
     "damaged weights": model(lambda a, b: broken_models.poisoned(a, b, float("nan")),
                              "the model computes NaN ... 'a'", "download",
                              SAMPLE.replace("m.gguf", "e.gguf") + " --quiet"),
@@ -131,112 +135,116 @@ SETTINGS = {
     "unknown setting": config("[sample]\npats = 3\n", " [sample]: ... 'pats'", "'paths'"),
     "unknown table": config("[sampel]\npaths = 3\n", ": unknown table [sampel]", "[sample]"),
     "no table": config("paths = 3\n", ": setting 'paths'", "[sample], [vote]"),
-    "out of range": config("[sample]\npaths = 0\n", f" [sample] paths: {NUMBER}, got 0"),
-    "another command's": config("[train]\nlr = -1\n", " [train] lr: ... above 0 ... got -1"),
-    "wrong truth value": config("[vote]\ncheck_equations = 'often'\n",
-                                " [vote] check_equations: ... true or false, got 'often'"),
-    "a table for a list": config("[sample]\ntemplate_var = { a = 1 }\n",
-                                 " [sample] template_var: expected NAME=VALUE"),
+    "out of range": setting("sample", "paths = 0", f"{NUMBER}, got 0"),
+    "another command's": setting("train", "lr = -1", "above 0 ... got -1"),
+    "wrong truth value": setting("vote", "check_equations = 'often'", "true or false, got 'often'"),
+    "a table for a list": setting("sample", "template_var = { a = 1 }", "expected NAME=VALUE"),
     "no TOML": config("[sample\n", ": not a TOML file ... line 1", "[sample], [vote]"),
     "nested deep": config("a = " + "[" * 9999, ": not a TOML file", "[sample]"),
-    "a value without end": Case(f"{SAMPLE} --task ./t.toml", "t.toml: kind: ... ' ... 9", "",
-                                {"t.toml": f"name = 'x'\nexemplars = []\nkind = '{'9' * 9999}'"}),
+    "a value without end": case(f"{SAMPLE} --task ./t.toml", "t.toml: kind: ... ' ... 9",
+                                t_toml=f"name = 'x'\nexemplars = []\nkind = '{'9' * 9999}'"),
     "no file": config(None, ": cannot be read", "--config"),
     "below": flag("--temperature -1", "--temperature: ... at least 0 and at most 10, got -1.0"),
     "no criterion": flag("--stop beta:2", "--stop: ... beta:P ... window:W ... got 'beta:2'"),
     "more threads than llama.cpp survives": flag("--threads 513", "--threads: ... 512, got '513'"),
     "a wording": flag("--prompt x", "--prompt x: ", "cot-few"),
-    "no letters": Case(f"{SAMPLE} --task arc", "question 'q-", "(A)", {"q.jsonl": ONE}),
+    "no letters": case(f"{SAMPLE} --task arc", "question 'q-", "(A)", q_jsonl=ONE),
     "a list": flag("--data test.jsonl --modes cot,x", "--modes: ... got 'cot,x'", command="eval r"),
 }  # fmt: skip
 FOLDERS = {
-    "a file in the way": Case("sample q.jsonl -m m.gguf -o q.jsonl",
-                              "q.jsonl: cannot make this folder"),
-    "a folder of the user's own": Case(
+    "a file in the way": flag("-o q.jsonl", "q.jsonl: cannot make this folder"),
+    "a folder of the user's own": case(
         "sample questions.jsonl -m m.gguf -o . --overwrite", "questions.jsonl: ... no run folder",
-        "another folder", {"questions.jsonl": ONE}),
+        "another folder", questions_jsonl=ONE),
     "no such format": Case("vote r --formats cot", "--formats: ... cot-zero ... got 'cot'"),
     "vote without a run": Case("vote r", "r: not a run folder", "`lmsi sample"),
-    "a link out of it": Case(SAMPLE, "r/paths.jsonl: a symbolic link", "itself",
-                             {"r/paths.jsonl": lambda _, b: b.symlink_to("/dev/null")}),
-    "a run.toml without a task": begun("[sample]\nmodel = 'm'\n", " [sample] task: ... got None"),
-    "settings of another version": begun("[sample]\nflash_attn = 'x'\n",
-                                         " [sample] flash_attn: ... got 'x'"),
+    "a link out of it": in_run(SAMPLE, ": a symbolic link", "paths.jsonl",
+                               lambda _, b: b.symlink_to("/dev/null"), "itself"),
+    "settings of another version": in_run("vote r", " [sample] flash_attn: ... got 'x'", "run.toml",
+                                          "[sample]\nflash_attn = 'x'\n"),
 }  # fmt: skip
 RUN = {
     "no questions": Case("run -m m.gguf", "no questions given", "lmsi run QUESTIONS"),
-    "a set of another kind, told before sampling": Case(
+    "a set of another kind, told before sampling": case(
         "run q.jsonl -m m.gguf --data t.jsonl -o r", "question 'w': its answer 'Anna'", "--task",
-        {"t.jsonl": ANNA}),
-    "trained on and measured on": Case(
+        t_jsonl=ANNA),
+    "trained on and measured on": case(
         "run more.jsonl -m m.gguf --data test.jsonl -o r", "test holds 1 of the 2 ... : x",
-        "--force", {"more.jsonl": ONE + SAME}),
-    "more temperatures than rounds": flag(
-        "--set round_temperature=0.7,1,1.2", "--set round_temperature: 3 temperatures for 2 rounds",
-        command=ROUNDS),
-    "a probe in an exam": Case(
-        "run both.jsonl -m m.gguf -o r --rounds 2 --probe test.jsonl --data exam.jsonl --force",
-        "exam holds 1 of the 1 questions of the probe: t", "",
-        {"both.jsonl": '{"id": "t", "question": "Sam has 6 pens. Sam gets 2 more. How many?"}\n',
-         "exam.jsonl": SAME}),
+        "--force", more_jsonl=ONE + SAME),
+    "more temperatures than rounds": flag("--set round_temperature=0.7,1,1.2",
+                                          "--set round_temperature: 3 ... 2 rounds", "", ROUNDS),
+    "a probe in an exam": case(
+        "run s.jsonl -m m.gguf -o r --rounds 2 --probe probe.jsonl --data exam.jsonl",
+        "exam holds 1 of the 1 questions of the probe: s0",
+        probe_jsonl=PROBE, exam_jsonl=PROBE.replace("pens", "PENS")),
     "a probe of other questions": flag("--probe test.jsonl", "--probe: 1 of 1 questions ... : t",
-                                       command=ROUNDS),
+                                       "", ROUNDS),
 }  # fmt: skip
 GENERATION = {
     "fewer seeds than asked for": flag("--seeds 10", "s.jsonl: 3 questions, and --seeds",
                                        "--seeds 3", QUESTIONS),
-    "exemplars by the model of [sample]": Case(
-        EXEMPLARS.replace("-m m.gguf", "--config c.toml"), "nosuch.gguf", "",
-        {"c.toml": "[sample]\nmodel = 'nosuch.gguf'\n"}),
-    "questions without seeds": Case(QUESTIONS.replace(" s.jsonl", ""), "no questions given",
-                                    "lmsi questions SEEDS_FILE"),
+    "exemplars by the model of [sample]": case(
+        EXEMPLARS.replace("-m m.gguf", "--config c.toml"), "nosuch.gguf",
+        c_toml="[sample]\nmodel = 'nosuch.gguf'\n"),
     "seeds longer than the context": flag("--set max_tokens=4000", "to write one like ... 2048",
                                           "`--set max_tokens`", QUESTIONS),
     "no task file": Case(EXEMPLARS.replace("e.toml", "e.json"), "e.json: ", "-o e.json.toml"),
     "too few seeds": flag("--templates 20", "s.jsonl: 3 seeds ... 20", "--shots", EXEMPLARS),
-    "kept for measuring": Case(f"{EXEMPLARS} --exclude exam.jsonl", "exam.jsonl holds 1 ... : s0",
-                               "", {"exam.jsonl": SEEDS.splitlines()[0]}),
+    "kept for measuring": case(f"{EXEMPLARS} --exclude exam.jsonl", "exam.jsonl holds 1 ... : s0",
+                               exam_jsonl=SEEDS.splitlines()[0]),
     "a share": flag("--set min_share=2", "--set min_share: ... got '2'", "", EXEMPLARS),
+}  # fmt: skip
+SERVER = "sample q.jsonl -o x --engine openai"
+DEAD = f"{SERVER} --base-url http://127.0.0.1:9/v1 --model tiny"  # nobody is asked before
+SERVERS = {
+    "an address for llama.cpp": flag("--base-url http://gpu/v1", "--base-url: that is a"),
+    "a key for llama.cpp": flag("--set api_key_file=k", "api_key_file: that is a"),
+    "no address": Case(SERVER, "needs the server's address", "--base-url"),
+    "an adapter's file": flag("--set adapter=a.gguf", "adapters under names", "", DEAD),
+    "a name for llama.cpp": flag("--set model=tiny", "--set model: that is", "", MEASURE),
+    "a scale": Case("eval run --engine openai --set scale=2", "act as it was told"),
+    "no adapter of it": Case("eval run --engine openai --require-gain", "no adapter to require"),
+    "a run with rounds": case("run q.jsonl --config c.toml --data test.jsonl",
+                              "llama.cpp has to draw", c_toml="[sample]\nengine = 'openai'\n"),
 }  # fmt: skip
 # Each meets a run folder ``r`` with paths and an adapter.
 WITH_A_RUN = {
     "no data": Case("eval r", "no questions", "--data FILE"),
     "a file twice": flag("--data test.jsonl", "test.jsonl: --data", "once", EVAL),
     "two sets of one name": flag("--data ./test.jsonl", "./test.jsonl: ... test", "rename", EVAL),
-    "an answer of another kind": Case("eval r --data t.jsonl",
-                                      "question 'w': ... 'Anna' ... (1 of 1", "--task",
-                                      {"t.jsonl": ANNA}),
-    "trained on": Case("eval r --data t.jsonl", "t holds 1 of the 2 questions ... : a",
-                       "--allow-overlap", {"t.jsonl": SEEN}),
+    "an answer of another kind": case(MEASURE, "question 'w': ... 'Anna' ... (1 of 1", "--task",
+                                      t_jsonl=ANNA),
+    "trained on": case(MEASURE, "t holds 1 of the 2 questions ... : a", "--allow-overlap",
+                       t_jsonl=SEEN),
     "no adapter to gain by": Case(f"{EVAL} --require-gain", "r: no adapter", "`lmsi train`",
                                   {"r/adapter/adapter.gguf": None}),
     "no such adapter": flag("--adapter none.gguf", "none.gguf: no such adapter", "", EVAL),
     "a temperature": flag("--temperature 0.7,hot", "--temperature: ... '0.7,hot'", "", EVAL),
-    "no samples": Case("eval r --import s.jsonl", "s.jsonl: no samples", "--log_samples",
-                       {"s.jsonl": "\n"}),
+    "no samples": case("eval r --import s.jsonl", "s.jsonl: no samples", "--log_samples",
+                       s_jsonl="\n"),
     "other lines": imported(":1: no field 'resps'", resps=None),
     "samples without replies": imported(":1: no reply", resps=[]),
     "likelihoods": imported(":1: ... likelihoods", "generates", resps=[[[-1.5, False]]]),
     "samples without right answers": imported(":1: no right answer", "--import gsm8k:FILE",
                                               doc={"question": "1 + 1?"}),
-    "samples of two runs": imported(":2: question 'q-", "one run", resps=[["3"]],
-                                    before='{"doc": {"question": "1 + 1?", "answer": "2"}, '
-                                    '"resps": [["2"]]}\n'),
-    "samples of another program, and more": Case("eval r --import s.jsonl --require-gain",
-                                                 "--import takes", "leave"),
+    "samples of two runs": imported(":2: question 'q-", "one run", json.dumps(REPLY) + "\n",
+                                    resps=[["3"]]),
+    "samples, and more": Case("eval r --import s.jsonl --require-gain", "--import takes", "leave"),
     "an adapter of another base": Case(EVAL, "r/adapter/adapter.gguf: ... o.gguf", "",
-                                       {"r/adapter/lmsi.json": json.dumps(FOREIGN)}),
+                                       {"r/adapter/lmsi.json": FOREIGN}),
     "training without a vote": Case("train r", "r/train.jsonl: no such file", "`lmsi vote r`"),
     "no pairs": Case("train r --loss scpo", "r/pairs.jsonl: ... --loss scpo", "`lmsi vote r`"),
-    "no examples": trained("", "nothing to train on: 0 examples"),
-    "an example without a completion": trained(
-        '{"prompt": "Q", "completion": "", "format": "cot-zero", "question_id": "a", "path": 0}\n',
-        "training example 1, question 'a' (cot-zero)"),
-    "an adapter's record that is torn": Case(
-        "export r --to adapter", "r/adapter/lmsi.json: not of this version ... 'steps'",
-        "--overwrite", {"r/adapter/lmsi.json": '{"result": {"summary": {}, "proof": {}}}'}),
-    "a question of 1 GB": Case("show r", "r/questions.jsonl:2: a line of over 128 MiB", "", {
-        "r/questions.jsonl": lambda _, b: broken_models.sparse(b, "\n", 1 << 30)}),
+    "no examples": Case("train r -q", "nothing to train on: 0 examples", "`lmsi vote`",
+                        {"r/train.jsonl": ""}),
+    "an example without a completion": Case(
+        "train r -q", "training example 1, question 'a' (cot-zero)", "`lmsi vote`",
+        {"r/train.jsonl": '{"prompt": "Q", "completion": "", "format": "cot-zero", '
+                          '"question_id": "a", "path": 0}\n'}),
+    "an adapter's record that is torn": in_run(
+        "export r --to adapter", ": not of this version ... 'steps'", "adapter/lmsi.json",
+        '{"result": {"summary": {}, "proof": {}}}', "--overwrite"),
+    "a question of 1 GB": in_run("show r", ":2: a line of over 128 MiB", "questions.jsonl",
+                                 lambda _, b: broken_models.sparse(b, "\n", 1 << 30)),
     "a type of weights for an adapter": Case("export r --type Q8_0", "--type Q8_0: ", "--to gguf"),
     "a setting of a command without any": Case("tasks --set x=1", "--set: `lmsi tasks`"),
     "a config file of none": Case("report r --config c.toml", "--config: `lmsi report`"),
@@ -246,7 +254,7 @@ CASES = {
     f"{group}: {name}": case
     for group, cases in {
         "questions": QUESTION_FILES, "model": MODELS, "settings": SETTINGS, "folder": FOLDERS,
-        "run": RUN, "generation": GENERATION,
+        "run": RUN, "generation": GENERATION, "servers": SERVERS,
     }.items()
     for name, case in cases.items()
 }  # fmt: skip

@@ -71,14 +71,11 @@ def test_a_run_goes_on_in_its_own_form_and_with_its_own_variables_only(lmsi):
 
 
 REFUSED = {
-    "no template": (("m", "--chat", "on"), "m.gguf: this file has no chat template", ""),
     "broken": (("broken",), "broken.gguf: its chat template is broken: ", "--chat off"),
     "system": (("m", "--system", "x"), "--system needs a conversation", ""),
     "variable, off": (("switch", "--chat", "off", *OFF), "--template-var ... --chat off", ""),
     "unknown variable": (("switch", "--template-var", "enable_thinkin=false"),
                          "switch.gguf: ... no variable 'enable_thinkin'", "enable_thinking"),
-    "refused value": (("switch", "--template-var", "enable_thinking=no"),
-                      "switch.gguf: ... refuses ... enable_thinking=no", "enable_thinking"),
 }  # fmt: skip
 
 
@@ -94,7 +91,7 @@ THOUGHT = "<think>4 + 3 = 9</think>\n\n3 + 4 = 7. The answer is 7."
 @pytest.mark.parametrize(
     ("model", "more", "variables"),
     [
-        ("chatml", ("--set", "few_shot=message"), None),
+        ("chatml", ("--set", "few_shot=message"), {}),
         ("switch", OFF, {"enable_thinking": False}),
     ],
 )
@@ -188,10 +185,7 @@ def test_a_dry_run_tells_of_plain_text_and_of_folding():
     assert spelt(shown).startswith("Q: Tom has 3 pens.")
     assert spelt(shown).endswith("A: Let's think step by step.")
     assert shown["questions"] == 2 and shown["shared_prefix"] >= 1
-    assert dry("m", "--limit", "1")["questions"] == 1
-    brief = ("trims", "--system", "Be brief.")
-    shown = dry(*brief)
-    assert shown["folds_system"] and "[INST] Be brief.\n\nTom has" in spelt(shown)
-    text = works(*[a for a in sample(*brief, "--dry-run") if a != "--json"]).stdout
-    for told in ("conversation: the file has a chat template", "opens the first turn", "[INST]"):
+    argv = sample("trims", "--system", "Be brief.", "--dry-run", "--limit", "1")
+    text = works(*[a for a in argv if a != "--json"]).stdout
+    for told in ("conversation: the file has", "opens the first turn", "[INST] Be brief."):
         assert told in text

@@ -2,7 +2,6 @@
 
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -169,10 +168,11 @@ def test_a_token_opens_a_gated_repository_and_goes_to_no_other_host(
     monkeypatch.setenv("HF_TOKEN", token)
     done = lmsi(*SHOW, "hf:me/asked", "-q")
     if told:
-        return refused(done, told, hint="hf auth login")
-    assert done.exit_code == 0, done.stderr
-    assert {s.headers["Authorization"] for s in named.front.seen} == {f"Bearer {token}"}
-    assert {s.headers["Authorization"] for s in named.store.seen} == {None}
+        refused(done, told, hint="hf auth login")
+    else:
+        assert done.exit_code == 0, done.stderr
+        assert {s.headers["Authorization"] for s in named.front.seen} == {f"Bearer {token}"}
+        assert {s.headers["Authorization"] for s in named.store.seen} == {None}
 
 
 @pytest.mark.parametrize("more", [0, 1], ids=["hash", "size"])
@@ -205,22 +205,10 @@ def test_of_two_at_once_the_second_takes_what_the_first_has_brought(there, start
     assert first == second and len(there.fetched) == 1
 
 
-def test_a_disk_that_is_too_small_is_known_before_and_a_full_one_keeps_nothing(
-    lmsi, named, folder, monkeypatch
-):
-    with monkeypatch.context() as m:
-        m.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=HALF))
-        refused(lmsi(*SHOW, "hf:me/whole"), "10 MiB free, 16 MiB needed", hint="HF_HOME")
+def test_a_disk_that_is_too_small_is_known_before(lmsi, named, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=HALF))
+    refused(lmsi(*SHOW, "hf:me/whole"), "10 MiB free, 16 MiB needed", hint="HF_HOME")
     assert not named.fetched
-    most = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (HALF // 2, most[1]))
-    try:
-        done = lmsi(*SHOW, "hf:me/whole", "-q")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, most)
-    assert done.exit_code == 1
-    assert "no space left" in done.stderr and "HF_HOME" in done.stderr  # the hub is here, too
-    assert not list(folder.glob("hub/*/blobs/*"))
 
 
 def test_a_run_knows_where_its_model_is_from_and_notices_another(lmsi, named, files):

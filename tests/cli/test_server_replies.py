@@ -104,19 +104,20 @@ def test_thoughts_are_never_the_answer_and_that_is_said(here, caplog, message, r
 # -- why a text ended ------------------------------------------------------------------------
 
 BOXED = r" 2 + 2 = 4, so \boxed{4}"
-WHY = [  # a text, the server's word, what it is taken for, and whether that is noted
-    *((BOXED, word, "eos", False) for word in ("stop", "eos_token", "STOP", "end_turn")),
-    *((BOXED, word, "length", False) for word in ("length", "max_tokens", "MAX_TOKENS")),
-    (BOXED, "finished\x1b[2J", "eos", True),
-    (" So 2 + 2 = 4. The answer is 4", None, "eos", True),
-    (" 2 + 2 = 4, and 4 times", None, "length", True),
-    (r" so \boxed{4", "", "length", True),
-    (r"<think> so \boxed{4}, or", "", "length", True),
+ENDED, CUT_OFF = ("eos", False), ("length", False)  # as what, and whether that is noted
+WHY = [
+    *((BOXED, word, ENDED) for word in ("stop", "eos_token", "STOP", "end_turn")),
+    *((BOXED, word, CUT_OFF) for word in ("length", "max_tokens", "MAX_TOKENS")),
+    (BOXED, "finished\x1b[2J", ("eos", True)),
+    (" So 2 + 2 = 4. The answer is 4", None, ("eos", True)),
+    (" 2 + 2 = 4, and 4 times", None, ("length", True)),
+    (r" so \boxed{4", "", ("length", True)),
+    (r"<think> so \boxed{4}, or", "", ("length", True)),
 ]
 
 
-@pytest.mark.parametrize(("text", "reason", "ended", "noted"), WHY)
-def test_why_a_text_ended_is_read_or_guessed(here, lmsi, caplog, text, reason, ended, noted):
+@pytest.mark.parametrize(("text", "reason", "ended"), WHY)
+def test_why_a_text_ended_is_read_or_guessed(here, lmsi, caplog, text, reason, ended):
     def change(found):
         for choice in found["choices"]:
             choice["finish_reason"] = reason
@@ -124,8 +125,8 @@ def test_why_a_text_ended_is_read_or_guessed(here, lmsi, caplog, text, reason, e
     with Front(changed(change, Model(say=lambda body, i: text))) as front:
         ask(lmsi, front)
     found = notes(caplog, "finish_reason")
-    assert {p["stop_reason"] for p in by_key().values()} == {ended}
-    assert len(found) == noted and "\x1b" not in "".join(found)
+    assert {p["stop_reason"] for p in by_key().values()} == {ended[0]}
+    assert len(found) == ended[1] and "\x1b" not in "".join(found)
 
 
 # -- prompts that a server cuts in silence ---------------------------------------------------

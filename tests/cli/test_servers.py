@@ -145,7 +145,7 @@ def test_retry_after_is_waited_for_and_a_reply_that_drips_is_given_up(here, lmsi
     assert by_key().keys() == ALL
 
 
-# -- eval, and what has no meaning -----------------------------------------------------------
+# -- other commands -----------------------------------------------------------
 
 
 def test_eval_compares_the_base_with_adapters_by_their_names(here, lmsi):
@@ -177,30 +177,6 @@ def test_a_dry_run_shows_the_request_and_sends_none(here, lmsi):
     assert shown["request"]["POST"] == f"{front.url}/completions"
     assert shown["request"]["prompt"].startswith("Q: What is 0 + 0?")
     assert not front.posts and not (here / "run").exists()
-
-
-SAMPLE, EVAL = "sample q.jsonl -o x", "eval run --engine openai"
-THERE = f"{SAMPLE} --engine openai --base-url URL --model tiny"
-MEANINGLESS = {
-    f"{SAMPLE} --base-url http://gpu/v1": "--base-url: that is a",
-    f"{SAMPLE} --set api_key_file=k": "api_key_file: that is a",
-    "eval run --data test.jsonl --set model=tiny": "--set model: that is",
-    f"{EVAL} --set scale=2": "act as it was told",
-    f"{EVAL} --require-gain": "no adapter to require a gain",
-    f"{SAMPLE} --engine openai": "needs the server's address",
-    f"{THERE} --chat off --set adapter=a.gguf": "adapters under names of their own",
-    f"{THERE} --chat off --template-var a=1": "--template-var needs a conversation",
-    f"{THERE} --template-var a=False": "--template-var a=False: ",
-    "run q.jsonl --config c.toml --data test.jsonl": "llama.cpp has to draw the paths",
-}
-
-
-@pytest.mark.parametrize(("command", "words"), MEANINGLESS.items())
-def test_settings_that_have_no_meaning_are_refused(here, lmsi, command, words):
-    (here / "c.toml").write_text('[sample]\nengine = "openai"\n')
-    with Front(Model()) as front:
-        refused(lmsi(*command.replace("URL", front.url).split(), "-q"), words, notes=1)
-    assert not front.posts
 
 
 def test_without_a_package_the_line_to_type_is_said(here, lmsi, monkeypatch):

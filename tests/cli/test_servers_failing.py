@@ -165,16 +165,6 @@ def test_questions_that_are_too_long_are_named_and_the_others_drawn(here, lmsi, 
     assert {x.split("'")[1]: "--max-tokens 256" in x for x in skipped} == {"q1": True, "q2": False}
 
 
-def test_a_limit_on_the_path_alone(here, lmsi):
-    words = "max_tokens is too large: 5000. This model supports at most 4096 completion tokens"
-    limited = unless(lambda s: s.body.get("max_tokens", 0) > 4096, (400, {}, told(words)))
-    with Front(limited) as front:
-        done = ask(lmsi, front, "--max-tokens", "5000", code=1)
-        most = int(done.stderr.split("hint: --max-tokens ")[1].split()[0])
-        assert 4000 < most <= 4096
-        ask(lmsi, front, "--max-tokens", most)
-
-
 # -- going on --------------------------------------------------------------------------------
 
 
