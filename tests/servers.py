@@ -240,11 +240,10 @@ def listens(port):
 @contextmanager
 def llama_server(gguf, log):
     """llama-cpp-python's own server with a model; yields its address, and kills it at the end."""
-    port = free_port()
-    command = [sys.executable, "-m", "llama_cpp.server", "--model", str(gguf), "--port", str(port)]
-    command += ["--n_ctx", "512", "--n_threads", "1", "--verbose", "false", "--model_alias", "tiny"]
+    port, until = free_port(), time.monotonic() + 60
+    flags = f"--port {port} --n_ctx 512 --n_threads 1 --verbose false --model_alias tiny"
+    command = [sys.executable, "-m", "llama_cpp.server", "--model", str(gguf), *flags.split()]
     env = {**os.environ, "HF_HUB_OFFLINE": "1"}
-    until = time.monotonic() + 60
     with log.open("wb") as out:
         process = subprocess.Popen(command, stdout=out, stderr=out, env=env)
     try:

@@ -176,7 +176,7 @@ def test_questions_with_kept_paths_count_as_trained_on_after_a_later_vote_all(se
     run.adapter_origin.write_text(json.dumps({"train_sha256": sha256_file(run.train)}))
     works(*seen, "--dry-run")
     run.adapter_origin.write_text(json.dumps({"train_sha256": "of another vote"}))
-    refused(lmsi(*seen, "--dry-run"), "seen holds 1 of the", "trained on")
+    refused(lmsi(*seen, "--dry-run"), "seen holds 1 of the 2", "trained on: a", hint="--allow-over")
 
 
 def test_a_dry_run_tells_what_the_set_can_show_and_writes_nothing(adapted):

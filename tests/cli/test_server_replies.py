@@ -4,7 +4,6 @@ The servers answer from a script; each way was met in the field, and docs/server
 """
 
 import json
-from collections import Counter
 
 import pytest
 from commands import ask, by_key, notes, options, refused, settings, works
@@ -44,60 +43,46 @@ def test_variables_of_the_template_go_to_the_server_and_belong_to_the_run(here, 
     assert examples and all(e.chat_template_kwargs == wanted for e in examples)
 
 
-SAYS = "2 + 2 = 4. The answer is 4."
+SAYS, FIVE = "2 + 2 = 4. The answer is 4.", "The answer is 5."
 TEXT = {"type": "text", "text": SAYS}
+THOUGHT = f"<think>{FIVE}</think>{SAYS}"
 
 
-def replying(message, **more):
-    """Draw from a server whose replies are this message."""
+def thinking(what):
+    return {"type": "thinking", "thinking": what}
 
+
+SPOKEN = {  # a message, and its text
+    "a part": ({"content": [TEXT]}, SAYS),
+    "pieces": ({"content": ["2 + 2 = 4. ", {"type": "output_text", "text": SAYS[11:]}]}, SAYS),
+    "magistral": ({"content": [thinking([{"type": "text", "text": FIVE}]), TEXT]}, THOUGHT),
+    "thinking": ({"content": [thinking(FIVE), TEXT]}, THOUGHT),
+    "reasoning": ({"content": [{"type": "reasoning", "text": FIVE}, TEXT]}, THOUGHT),
+    "reference": ({"content": [{"type": "reference", "reference_ids": [1]}, TEXT]}, SAYS),
+    "reasoning apart": ({"content": SAYS, "reasoning_content": FIVE}, THOUGHT),
+    "thoughts only": ({"content": "", "reasoning_content": SAYS}, f"<think>{SAYS}</think>"),
+    "no content": ({"content": None, "reasoning": SAYS}, f"<think>{SAYS}"),
+    "a blank": ({"content": " \n", "reasoning_content": SAYS}, f"<think>{SAYS}</think> \n"),
+    "a part of thoughts": ({"content": [thinking(SAYS)]}, f"<think>{SAYS}"),
+    "cut off": ({"content": None, "reasoning": "2 + "}, "<think>2 + "),
+}
+
+
+@pytest.mark.parametrize(("message", "text"), SPOKEN.values(), ids=SPOKEN.keys())
+def test_thoughts_are_told_from_the_answer_and_alone_are_noted(here, caplog, message, text):
     def change(found):
         for choice in found["choices"]:
+            why = "length" if text.endswith("+ ") else "stop"
             choice.pop("logprobs", None)
-            choice.update(message={"role": "assistant", **message}, **more)
+            choice.update(message={"role": "assistant", **message}, finish_reason=why)
 
     with Front(changed(change)) as front:
         works("sample", "q.jsonl", "-o", "run", "-n", "4", "-q", *options(front))
-    return by_key().values()
-
-
-@pytest.mark.parametrize(
-    ("content", "text"),
-    [
-        ([TEXT], SAYS),
-        (["2 + 2 = 4. ", {"type": "output_text", "text": "The answer is 4."}], SAYS),
-        ([{"type": "thinking", "thinking": [{"type": "text", "text": "The answer is 5."}]}, TEXT],
-         f"<think>The answer is 5.</think>{SAYS}"),
-        ([{"type": "thinking", "thinking": "5?"}, TEXT], f"<think>5?</think>{SAYS}"),
-        ([{"type": "reasoning", "text": "5?"}, TEXT], f"<think>5?</think>{SAYS}"),
-        ([{"type": "reference", "reference_ids": [1]}, TEXT], SAYS),
-    ],
-    ids=["text", "pieces", "magistral", "thinking", "reasoning", "reference"],
-)  # fmt: skip
-def test_content_in_parts(here, content, text):
-    drawn = replying({"content": content})
-    assert {(p["text"], p["predicted_answer"]) for p in drawn} == {(text, "4")}
-
-
-@pytest.mark.parametrize(
-    ("message", "reason", "thoughts"),
-    [
-        ({"content": "", "reasoning_content": SAYS}, "stop", True),
-        ({"content": None, "reasoning": SAYS}, "stop", True),
-        ({"content": " \n", "reasoning_content": SAYS}, "stop", True),
-        ({"content": [{"type": "thinking", "thinking": SAYS}]}, "stop", True),
-        ({"content": "", "reasoning_content": "2 + "}, "length", False),
-        ({"content": SAYS, "reasoning_content": "2 + 2"}, "stop", False),
-    ],
-    ids=["reasoning_content", "reasoning", "blank", "part", "cut off", "and an answer"],
-)
-def test_thoughts_are_never_the_answer_and_that_is_said(here, caplog, message, reason, thoughts):
-    drawn = replying(message, finish_reason=reason)
-    answer = "4" if message["content"] == SAYS else None
-    assert Counter(p["predicted_answer"] for p in drawn) == {answer: 12}
+    answer = "4" if text in (SAYS, THOUGHT) else None
+    assert {(p["text"], p["predicted_answer"]) for p in by_key().values()} == {(text, answer)}
     found = notes(caplog, "thoughts only")
     assert [("12 of 12" in note, "reasoning format" in note) for note in found] == (
-        [(False, True), (True, True)] if thoughts else []
+        [] if answer or text.endswith("+ ") else [(False, True), (True, True)]
     )
 
 

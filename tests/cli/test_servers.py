@@ -28,7 +28,7 @@ class Case(NamedTuple):
 
 
 SLOTS = told("n_cmpl cannot be greater than the number of slots")
-NO_LIST = (404, {}, {"detail": "Not Found"})
+LENGTHS = {"max_model_len": None, "context_length": "600"}
 RARE = ("top_k", "min_p", "repeat_penalty", "repetition_penalty")
 
 
@@ -53,8 +53,8 @@ def loading():
     return unless(lambda s: seen.append(s) or len(seen) <= 5, busy)
 
 
-def lists(entry):
-    return unless(lambda s: s.method == "GET", (200, {}, {"data": [{"id": "tiny", **entry}]}))
+def lists(status, found):
+    return unless(lambda s: s.method == "GET", (status, {}, found))
 
 
 PASSING = {
@@ -79,9 +79,8 @@ SERVERS = {
                       {"per_request": 2}),
     "a reply lacks one": Case(lambda: changed(forgets_one)),
     "few fields": Case(lambda: strict, {"not_taken": ", ".join(RARE)}),
-    "no list, and a reset": Case(lambda: unless(lambda s: s.method == "GET", NO_LIST),
-                                 misdeeds=(servers.resets,)),
-    "a length in words": Case(lambda: lists({"max_model_len": None, "context_length": "600"})),
+    "no list, and a reset": Case(lambda: lists(404, {}), misdeeds=(servers.resets,)),
+    "a length in words": Case(lambda: lists(200, {"data": [{"id": "tiny", **LENGTHS}]})),
     "still loading": Case(loading),
     "log-probabilities refused": Case(lambda: rejects("logprobs", 500, "not supported"), NOT_TOLD),
     "they fail, greedy": Case(lambda: rejects("logprobs"), NOT_TOLD, None, ("--temperature", "0")),
@@ -149,8 +148,7 @@ def test_retry_after_is_waited_for_and_a_reply_that_drips_is_given_up(here, lmsi
 
 
 def test_eval_compares_the_base_with_adapters_by_their_names(here, lmsi):
-    listed = 200, {}, {"data": [{"id": "tiny"}, {"id": "tiny/lora"}]}
-    with Front(unless(lambda s: s.method == "GET", listed)) as front:
+    with Front(lists(200, {"data": [{"id": "tiny"}, {"id": "tiny/lora"}]})) as front:
         ask(lmsi, front)
         before = len(front.posts)
         how = ["--data", "test.jsonl", "--modes", "cot,sc", "--paths", "2", "--json", "-q"]
