@@ -86,14 +86,6 @@ def split(source, target, tensors=4):
     return sorted(target.parent.glob(f"{target.stem}-0*.gguf"))
 
 
-def vision(target):
-    """Write what lies beside a model that sees: the encoder of its images."""
-    writer = gguf.GGUFWriter(target, "clip")
-    writer.add_type("mmproj")
-    writer.add_tensor("v.patch_embd.weight", np.zeros((4, 4), np.float32))
-    return finish(writer, target)
-
-
 def bert(target):
     """Write a header and a matrix of a BERT, which most embedding models are."""
     writer = gguf.GGUFWriter(target, "bert")

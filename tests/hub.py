@@ -6,7 +6,6 @@ The second port is another host to a client: it hands out bytes by range, and no
 import hashlib
 import re
 import time
-from contextlib import contextmanager
 from typing import NamedTuple
 
 from servers import Front, begin
@@ -24,16 +23,12 @@ class Repo(NamedTuple):
 
 
 class Hub:
-    """Out of order with ``down``; ``instead`` is what it gives for any file."""
+    """``Hub({"me/small": Repo({"a" * 40: {"x.gguf": b"..."}})})``; a page for what is None."""
 
     def __init__(self, repos):
-        self.repos, self.instead, self.down = repos, None, False
+        self.repos = repos
         self.front = Front(self.page, base="")
         self.store = Front(self.bytes_of, base="", spoilt="GET")
-
-    @property
-    def seen(self):
-        return self.front.seen + self.store.seen
 
     @property
     def fetched(self):
@@ -42,8 +37,6 @@ class Hub:
     def page(self, seen):
         token = seen.headers.get("Authorization", "").removeprefix("Bearer ")
         file, listed = FILE.fullmatch(seen.path), LISTED.fullmatch(seen.path)
-        if self.down:
-            return 503, {}, b""
         if token not in ("", TOKEN, STRANGER):
             return 401, {"X-Error-Message": "Invalid credentials in Authorization header"}, b""
         if file:
@@ -84,22 +77,11 @@ class Hub:
         commits = [files for repo in filter(None, self.repos.values())
                    for files in repo.commits.values()]  # fmt: skip
         every = (data for files in commits for data in files.values())
-        data = self.instead or next(d for d in every if sha256(d) == seen.path[1:])
+        data = next(d for d in every if sha256(d) == seen.path[1:])
         if "Range" not in seen.headers:
             return 200, {}, data
         start = int(re.search(r"\d+", seen.headers["Range"])[0])
         return 206, {"Content-Range": f"bytes {start}-{len(data) - 1}/{len(data)}"}, data[start:]
-
-
-@contextmanager
-def serving(repos):
-    """``with serving({"me/small": Repo({"a" * 40: {"x.gguf": b"..."}})}) as hub: hub.front.url``.
-
-    A repository that is None is answered with a page.
-    """
-    hub = Hub(repos)
-    with hub.front, hub.store:
-        yield hub
 
 
 def sha256(data):

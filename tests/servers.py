@@ -24,7 +24,6 @@ class Seen(NamedTuple):
     path: str
     body: dict
     headers: Message
-    at: float
 
 
 class Front(ThreadingHTTPServer):
@@ -37,8 +36,7 @@ class Front(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.answer, self.misdeeds, self.base = answer, list(misdeeds), base
         self.spoilt = spoilt
-        self.seen, self.now, self.most = [], 0, 0
-        self.guard = threading.Lock()
+        self.seen, self.guard = [], threading.Lock()
         self.thread = threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True)
 
     def __enter__(self):
@@ -78,28 +76,17 @@ class Handler(BaseHTTPRequestHandler):
 
     def reply(self, body):
         front = self.server
-        seen = Seen(self.command, self.path, body, self.headers, time.monotonic())
+        seen, misdeed = Seen(self.command, self.path, body, self.headers), None
         with front.guard:
             front.seen.append(seen)
-            front.now += 1
-            front.most = max(front.most, front.now)
-            misdeed = None
             if front.misdeeds and self.command == front.spoilt:
                 misdeed = front.misdeeds.pop(0)
-        try:
-            (misdeed or good)(self, *front.answer(seen))
-        finally:
-            with front.guard:
-                front.now -= 1
-
-
-def as_bytes(found):
-    return found if isinstance(found, bytes) else json.dumps(found).encode()
+        (misdeed or good)(self, *front.answer(seen))
 
 
 def begin(to, status, headers, data):
     """Send the status and the headers; returns the body that they announce."""
-    data = as_bytes(data)
+    data = data if isinstance(data, bytes) else json.dumps(data).encode()
     to.send_response(status)
     for name, value in {**headers, "Content-Length": str(len(data))}.items():
         to.send_header(name, value)
@@ -141,9 +128,9 @@ LETTERS = 4  # of a token, in a prompt
 class Model:
     """Answers requests as a server with one model would; settings say what it can do."""
 
-    def __init__(self, name="tiny", several=True, logprobs=True, say=None):
-        self.name, self.several, self.logprobs = name, several, logprobs
-        self.say, self.drawn = say or self.usual, itertools.count(1)
+    def __init__(self, name="tiny", several=True, say=None):
+        self.name, self.several, self.say = name, several, say or self.usual
+        self.drawn = itertools.count(1)
 
     def __call__(self, seen):
         if seen.path.endswith("/models"):
@@ -164,7 +151,7 @@ class Model:
     def choice(self, text, index, talks, body):
         found = {"index": index, "finish_reason": "stop"}
         found |= {"message": {"role": "assistant", "content": text}} if talks else {"text": text}
-        if self.logprobs and "logprobs" in body:
+        if "logprobs" in body:
             words = text.replace(" ", "| ").split("|")
             each = [{"token": w, "logprob": -0.5, "bytes": list(w.encode())} for w in words if w]
             plain = {"tokens": [t["token"] for t in each], "token_logprobs": [-0.5] * len(each)}

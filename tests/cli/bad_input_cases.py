@@ -104,6 +104,11 @@ QUESTION_FILES = {
 }  # fmt: skip
 MODELS = {
     "missing": flag("-m none.gguf", "none.gguf: no such model file", "tinymath, tinymath-small"),
+    "no name of the hub": flag("-m hf:me", "hf:me: not a name", "hf:OWNER/REPO"),
+    "no name, in a dry run": flag("-m hf:me --dry-run", "hf:me: not a name"),
+    "no name, in run": Case("run q.jsonl -o r -m hf:me", "hf:me: not a name"),
+    "no name, in questions": Case("questions q.jsonl -o r --seeds 2 -m hf:me", "hf:me: not a name"),
+    "no name, in exemplars": Case("exemplars s.jsonl -o e.toml -m hf:me", "hf:me: not a name"),
     "text": model("Hello, I am a model.", "not a GGUF file", "convert"),
     "cut in the vocabulary": cut(3000),
     "cut in the last weights": cut(7_000_000),
@@ -116,7 +121,7 @@ MODELS = {
     "the second of several parts": case(
         "sample q.jsonl -m e-00002-of-00003.gguf -o r", "e-00002-of-00003.gguf: ... part 2 of 3",
         "give the ", e_gguf=broken_models.split),
-    "what sees": model(lambda _, b: broken_models.vision(b), "... (mmproj)", "give the "),
+    "what sees": alike("... (mmproj)", "give the ", "clip"),
     "unknown architecture": alike("llama.cpp ... 'nonesuch'", "upgrade", "nonesuch"),
     "adapter of other shapes": adapter("no adapter for m.gguf ... 'blk.0.attn_q", "base", 64),
     "adapter of another base": adapter("... another model, o.gguf", "train", lmsi_json=FOREIGN),
@@ -164,7 +169,7 @@ RUN = {
     "more temperatures than rounds": flag("--set round_temperature=0.7,1,1.2",
                                           "--set round_temperature: 3 ... 2 rounds", "", ROUNDS),
     "a probe in an exam": case(
-        "run s.jsonl -m m.gguf -o r --rounds 2 --probe probe.jsonl --data exam.jsonl",
+        "run s.jsonl -m m.gguf -o r --rounds 2 --probe probe.jsonl --data exam.jsonl --force",
         "exam holds 1 of the 1 questions of the probe: s0",
         probe_jsonl=PROBE, exam_jsonl=PROBE.replace("pens", "PENS")),
     "a probe of other questions": flag("--probe test.jsonl", "--probe: 1 of 1 questions ... : t",
@@ -220,6 +225,7 @@ WITH_A_RUN = {
     "samples, and more": Case("eval r --import s.jsonl --require-gain", "--import takes", "leave"),
     "an adapter of another base": Case(EVAL, "r/adapter/adapter.gguf: ... o.gguf", "",
                                        {"r/adapter/lmsi.json": FOREIGN}),
+    "no name of a student": Case("train r --force --student hf:me", "hf:me: not a name"),
     "training without a vote": Case("train r", "r/train.jsonl: no such file", "`lmsi vote r`"),
     "no pairs": Case("train r --loss scpo", "r/pairs.jsonl: ... --loss scpo", "`lmsi vote r`"),
     "an example without a completion": Case(

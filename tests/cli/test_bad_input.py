@@ -47,18 +47,11 @@ def test_bad_input_beside_a_run_gets_one_clear_line(adapted, lmsi, one_block, ca
     assert RunDir("r").paths.read_bytes() == before
 
 
-@pytest.mark.parametrize(
-    ("argv", "told"),
-    [
-        ("smaple", "'smaple'. Did you mean 'sample'?"),
-        ("sample q.jsonl", "'-o' / '--out'"),
-        (f"{SAMPLE} --paths x", "'-n' / '--paths'"),
-    ],
-)
-def test_wrong_usage_is_exit_code_2(folder, lmsi, argv, told):
-    done = lmsi(*argv.split())
+def test_wrong_usage_is_exit_code_2(folder, lmsi):
+    done = lmsi(*SAMPLE.split(), "--paths", "x")
     assert (done.exit_code, done.stdout) == (2, "")
-    assert told in done.stderr
+    assert "'-n' / '--paths'" in done.stderr
+    assert "Did you mean 'sample'?" in lmsi("smaple").stderr
 
 
 # -- a run folder that was begun otherwise ---------------------------------------------------
@@ -119,26 +112,21 @@ def test_a_folder_in_use_is_left_alone_by_every_command(sampled, lmsi):
 # -- what goes wrong on the way --------------------------------------------------------------
 
 
-def test_a_question_longer_than_the_context_is_skipped_and_may_be_corrected(folder, lmsi):
-    long = json.dumps({"id": "a", "question": "Tom has 3 pens. " * 500})
+def test_questions_longer_than_the_context_are_skipped_and_count_as_wrong(folder, lmsi):
+    long = json.dumps({"id": "a", "question": "Tom has 3 pens. " * 500, "answer": 3})
     (folder / "q.jsonl").write_text(f"{long}\n{ONE}")
-    for _ in range(2):  # all the rest is done by the first; the second says the same
-        done = lmsi(*SAMPLE.split(), "--quiet")
-        skipped, error, hint = done.stderr.splitlines()
-        assert skipped.startswith("skipped: question 'a' (\"Tom has") and "2048" in skipped
-        assert error.startswith("error: 1 of 2 questions ") and "--max-tokens" in hint
-        assert (done.exit_code, len(paths_in())) == (1, 2)
+    done = lmsi(*SAMPLE.split(), "--quiet")
+    skipped, error, hint = done.stderr.splitlines()
+    assert skipped.startswith("skipped: question 'a' (\"Tom has") and "2048" in skipped
+    assert error.startswith("error: 1 of 2 questions ") and "--max-tokens" in hint
+    assert (done.exit_code, len(paths_in())) == (1, 2)
     (folder / "q.jsonl").write_text('{"id": "a", "question": "How many?"}\n' + ONE)
-    works(*SAMPLE.split())
-
-
-def test_a_labelled_question_longer_than_the_context_counts_as_wrong(sampled, lmsi):
-    long = json.dumps({"id": "u", "question": "Tom has 3 pens. " * 500, "answer": 3})
-    with (sampled / "test.jsonl").open("a") as file:
-        file.write(long + "\n")
+    works(*SAMPLE.split())  # it may be corrected
+    with (folder / "test.jsonl").open("a") as file:
+        file.write(f"{long}\n")
     done = lmsi(*EVAL.split())
     assert done.exit_code == 1
-    assert "skipped: question 'u'" in done.stderr and "error: 1 of 2 questions" in done.stderr
+    assert "skipped: question 'a'" in done.stderr and "error: 1 of 2 questions" in done.stderr
     assert "1 too long for the model's context; they count as wrong." in done.stdout
 
 

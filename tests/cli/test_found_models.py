@@ -1,4 +1,4 @@
-"""Models that Ollama, LM Studio and the hub's cache have here, and models in several files."""
+"""Models that Ollama, LM Studio and the hub's cache have here; one in several files, to its end."""
 
 import hashlib
 import json
@@ -123,15 +123,30 @@ def test_different_files_of_one_name_are_refused_with_their_paths(lmsi, home):
 
 
 @pytest.mark.model
-def test_a_model_in_several_files_is_one_and_another_with_another_part(lmsi, folder):
+@pytest.mark.slow
+def test_a_model_in_several_files_goes_the_whole_way_and_another_part_is_noticed(lmsi, folder):
     first, second, _ = broken_models.split((folder / "m.gguf").resolve(), folder / "s.gguf")
-    draw = SAMPLE.replace("m.gguf", first.name).split()
+    draw, run = SAMPLE.replace("m.gguf", first.name).split(), RunDir("r")
     works(*draw)
     assert settings()["model_sha256"] == sha256_file(first)
-    give_answers(RunDir("r"))
+    give_answers(run)
     works("vote", "r")
-    works("train", "r", "--max-steps", "1", "--rank", "1", "--quiet")
-    told = works("export", "r", "--to", "gguf", "--json", "--quiet")
-    assert [n for n in json.loads(told.stdout)["files"] if n.startswith("s-lmsi-")]
+    works("train", "r", "--max-steps", "1", "--rank", "1", "-q")
+    told = works("export", "r", "--to", "gguf", "--json", "-q").stdout
+    assert [n for n in json.loads(told)["files"] if n.startswith("s-lmsi-")]
+
+    refused(lmsi("export", "r", "--base-name", "../x"), "--base-name: expected OWNER/NAME")
+    done = works("export", "r", "--base-name", "me/base", "-q")
+    adapter = run.root / "export" / "adapter"
+    assert f"hf upload OWNER/NAME {adapter}" in " ".join(done.stdout.split())
+    told = json.loads((adapter / "adapter_config.json").read_text())
+    assert told["base_model_name_or_path"] == "me/base"
+    written = {file.name for file in adapter.iterdir()}
+    assert {"README.md", "adapter.gguf", "adapter_model.safetensors"} < written
+    weights = run.adapter / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:500])
+    refused(lmsi("export", "r", "-o", "again", "-q"), str(weights))
+    assert not (folder / "again").exists()
+
     second.write_bytes(second.read_bytes()[:-1] + b"x")
     refused(lmsi(*draw), f"{first.name} has changed since")

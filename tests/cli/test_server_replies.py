@@ -58,6 +58,7 @@ SPOKEN = {  # a message, and its text
     "magistral": ({"content": [thinking([{"type": "text", "text": FIVE}]), TEXT]}, THOUGHT),
     "thinking": ({"content": [thinking(FIVE), TEXT]}, THOUGHT),
     "reasoning": ({"content": [{"type": "reasoning", "text": FIVE}, TEXT]}, THOUGHT),
+    "half a character": ({"content": f"\ud83d {SAYS}"}, f"\ufffd {SAYS}"),
     "reference": ({"content": [{"type": "reference", "reference_ids": [1]}, TEXT]}, SAYS),
     "reasoning apart": ({"content": SAYS, "reasoning_content": FIVE}, THOUGHT),
     "thoughts only": ({"content": "", "reasoning_content": SAYS}, f"<think>{SAYS}</think>"),
@@ -78,7 +79,8 @@ def test_thoughts_are_told_from_the_answer_and_alone_are_noted(here, caplog, mes
 
     with Front(changed(change)) as front:
         works("sample", "q.jsonl", "-o", "run", "-n", "4", "-q", *options(front))
-    answer = "4" if text in (SAYS, THOUGHT) else None
+    assert len(front.posts) == 4  # none is asked for again
+    answer = "4" if text in (SAYS, THOUGHT, f"\ufffd {SAYS}") else None
     assert {(p["text"], p["predicted_answer"]) for p in by_key().values()} == {(text, answer)}
     found = notes(caplog, "thoughts only")
     assert [("12 of 12" in note, "reasoning format" in note) for note in found] == (

@@ -113,24 +113,10 @@ def test_every_path_is_drawn_once(here, lmsi, caplog, case):
         assert lmsi("vote", "run", "-q").exit_code == 0
 
 
-def test_half_a_character_is_replaced_and_not_asked_for_again(here, lmsi):
-    with Front(Model(logprobs=False, say=lambda body, i: "\ud83d The answer is 4.")) as front:
-        ask(lmsi, front)
-    assert {p["text"][:2] for p in by_key().values()} == {"\ufffd "}
-    assert len(front.posts) == 4
-
-
 def test_a_decided_question_is_left(here, lmsi):
     with Front(Model(say=lambda body, i: " The answer is 4.")) as front:
         ask(lmsi, front, "--paths", "40", "--stop", "window:3")
     assert by_key().keys() == {(f"q{i}", j) for i in range(3) for j in range(3)}
-
-
-def test_no_more_requests_at_once_than_asked_for(here, lmsi):
-    with Front(Model()) as front:
-        ask(lmsi, front, "--paths", "20", "--set", "per_request=1", "--set", "concurrency=3")
-    assert front.most <= 3
-    assert len(by_key()) == 60
 
 
 def test_retry_after_is_waited_for_and_a_reply_that_drips_is_given_up(here, lmsi):
@@ -138,9 +124,7 @@ def test_retry_after_is_waited_for_and_a_reply_that_drips_is_given_up(here, lmsi
     with Front(Model(), misdeeds=[None, waits, servers.drips]) as front:
         begun = time.monotonic()
         ask(lmsi, front, "--set", "per_request=2", "--set", "concurrency=1", "--set", "timeout=0.5")
-        assert time.monotonic() - begun < 5
-    times = [s.at for s in front.seen if s.method == "POST"]
-    assert times[2] - times[1] >= 0.6
+        assert 0.6 + 0.5 <= time.monotonic() - begun < 5
     assert by_key().keys() == ALL
 
 
@@ -159,12 +143,7 @@ def test_eval_compares_the_base_with_adapters_by_their_names(here, lmsi):
         assert result["source"]["file"] == "tiny on 127.0.0.1"
         gone = ["--engine", "openai", "--adapter", "gone"]
         refused(lmsi("eval", "run", *how, *gone), "no model 'gone'; it has: tiny, tiny/lora")
-
-
-def test_what_needs_the_model_file_says_that_there_is_none(here, lmsi):
-    with Front(Model()) as front:
-        ask(lmsi, front)
-    for command in (["eval", "run", "--data", "test.jsonl"], ["train", "run"]):
+    for command in (["eval", "run", "--data", "test.jsonl"], ["train", "run"]):  # need its file
         refused(lmsi(*command), "drawn by a server (tiny on 127.0.0.1)")
 
 
