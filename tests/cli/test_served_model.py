@@ -13,11 +13,7 @@ for name in ("fastapi", "sse_starlette", "starlette_context", "pydantic_settings
     pytest.importorskip(name)
 pytestmark = [pytest.mark.model, pytest.mark.slow]
 
-ASKED = [
-    "Tom has 3 pens. Tom gets 4 more pens. How many pens does Tom have now?",
-    "Anna buys 2 boxes with 5 cards each. How many cards does Anna have?",
-    "Ben has 9 coins. Ben gives 4 coins away. How many coins does Ben have left?",
-]
+ASKED = "Tom has {} pens. Tom gets 4 more pens. How many pens does Tom have now?"
 
 
 def sample(out, *more):
@@ -26,8 +22,8 @@ def sample(out, *more):
 
 
 def test_its_greedy_paths_are_those_of_the_local_engine(here, gguf):
-    lines = [{"id": f"q{i}", "question": text} for i, text in enumerate(ASKED)]
-    (here / "q.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines))
+    lines = [json.dumps({"id": f"q{i}", "question": ASKED.format(i + 3)}) for i in range(3)]
+    (here / "q.jsonl").write_text("\n".join(lines))
     greedy = ("--temperature", "0", "--paths", "1", "--max-tokens", "256")  # its context has 512
     with llama_server(gguf, here / "log") as url:
         server = ("--engine", "openai", "--base-url", url, "--model", "tiny", "--chat", "off")
