@@ -42,10 +42,6 @@ def case(argv, told, hint="", **files):
     return Case(argv, told, hint, {name.replace("_", "."): file for name, file in files.items()})
 
 
-def asking(name, content, told, hint=""):
-    return Case(f"sample {name} -m m.gguf -o r", f"{name}{told}", hint, {name: content})
-
-
 def model(make, told, hint="", command="sample q.jsonl -m e.gguf -o r"):
     return case(command, f"e.gguf: {told}", hint, e_gguf=make)
 
@@ -95,17 +91,17 @@ LISTS = struct.pack("<I", 9) + struct.pack("<IQ", 9, 1) * 9999
 FOREIGN = '{"base_sha256": "0", "base_file": "o.gguf"}'  # the origin of an adapter
 REPLY = {"doc": {"question": "1 + 1?", "answer": "2"}, "resps": [["2"]]}
 QUESTION_FILES = {
-    "line 17": asking("bad.jsonl", ONE * 16 + '{"text": "x"}\n', ":17: ... 'question'"),
+    "line 17": case(SAMPLE, "q.jsonl:17: ... 'question'", q_jsonl=ONE * 16 + '{"text": "x"}\n'),
     "several splits": Case("sample d -m m.gguf -o r", "d: ", "d/train, d/test",
                            {"d/dataset_dict.json": '{"splits": ["train", "test"]}'}),
     "a NUL in a shard's name": Case("sample d -m m.gguf -o r", "d/state.json: ... _data_files", "",
                                     {"d/state.json": r'{"_data_files":[{"filename":"\u0000"}]}'}),
-    "markup in a long name": asking(NAMED, "", ": no questions in it"),
+    "markup in a long name": Case(f"sample {NAMED} -m m.gguf -o r", f"{NAMED}: no questions in it",
+                                  "", {NAMED: ""}),
 }  # fmt: skip
 MODELS = {
     "missing": flag("-m none.gguf", "none.gguf: no such model file", "tinymath, tinymath-small"),
     "no name of the hub": flag("-m hf:me", "hf:me: not a name", "hf:OWNER/REPO"),
-    "no name, in a dry run": flag("-m hf:me --dry-run", "hf:me: not a name"),
     "no name, in run": Case("run q.jsonl -o r -m hf:me", "hf:me: not a name"),
     "no name, in questions": Case("questions q.jsonl -o r --seeds 2 -m hf:me", "hf:me: not a name"),
     "no name, in exemplars": Case("exemplars s.jsonl -o e.toml -m hf:me", "hf:me: not a name"),
@@ -193,7 +189,6 @@ SERVER = "sample q.jsonl -o x --engine openai"
 DEAD = f"{SERVER} --base-url http://127.0.0.1:9/v1 --model tiny"  # nobody is asked before
 SERVERS = {
     "an address for llama.cpp": flag("--base-url http://gpu/v1", "--base-url: that is a"),
-    "a key for llama.cpp": flag("--set api_key_file=k", "api_key_file: that is a"),
     "no address": Case(SERVER, "needs the server's address", "--base-url"),
     "an adapter's file": flag("--set adapter=a.gguf", "adapters under names", "", DEAD),
     "a name for llama.cpp": flag("--set model=tiny", "--set model: that is", "", MEASURE),
@@ -213,8 +208,6 @@ WITH_A_RUN = {
                                   {"r/adapter/adapter.gguf": None}),
     "no such adapter": flag("--adapter none.gguf", "none.gguf: no such adapter", "", EVAL),
     "a temperature": flag("--temperature 0.7,hot", "--temperature: ... '0.7,hot'", "", EVAL),
-    "no samples": case("eval r --import s.jsonl", "s.jsonl: no samples", "--log_samples",
-                       s_jsonl="\n"),
     "other lines": imported(":1: no field 'resps'", resps=None),
     "samples without replies": imported(":1: no reply", resps=[]),
     "likelihoods": imported(":1: ... likelihoods", "generates", resps=[[[-1.5, False]]]),

@@ -142,29 +142,21 @@ def test_layers_for_a_gpu_that_llama_cpp_cannot_use_are_refused(folder, lmsi):
 # -- sets that overlap, or show too little ---------------------------------------------------
 
 
-@pytest.fixture
-def seen(adapted):
-    """An evaluation of a set that holds a question of the run."""
+def test_overlap_is_allowed_by_name_and_a_gain_is_required_by_exit_code(adapted, lmsi):
     (adapted / "seen.jsonl").write_text(SEEN)
-    return EVAL.replace("test.jsonl", "seen.jsonl").split()
-
-
-def test_overlap_is_allowed_by_name_and_a_gain_is_required_by_exit_code(seen, lmsi):
-    done = lmsi(*seen, "--allow-overlap", "--require-gain")
-    assert done.exit_code == 3
-    assert "CoT greedy *" in done.stdout
-    assert done.stderr.startswith("no significant gain: CoT greedy")
-    works(*seen, "--allow-overlap")
-
-
-def test_questions_with_kept_paths_count_as_trained_on_after_a_later_vote_all(seen, lmsi):
-    run = RunDir("r")
+    run, argv = RunDir("r"), EVAL.replace("test.jsonl", "seen.jsonl").split()
     write_records(run.train, [builders.example("b")])
-    works(*seen, "--dry-run")
+    works(*argv, "--dry-run")
     run.adapter_origin.write_text(json.dumps({"train_sha256": sha256_file(run.train)}))
-    works(*seen, "--dry-run")
+    works(*argv, "--dry-run")
+    # after a later vote all questions with kept paths count as trained on
     run.adapter_origin.write_text(json.dumps({"train_sha256": "of another vote"}))
-    refused(lmsi(*seen, "--dry-run"), "seen holds 1 of the 2", "trained on: a", hint="--allow-over")
+    refused(lmsi(*argv, "--dry-run"), "seen holds 1 of the 2", "trained on: a", hint="--allow-over")
+    run.adapter_origin.unlink()
+    done = lmsi(*argv, "--allow-overlap", "--require-gain")
+    assert (done.exit_code, "CoT greedy *" in done.stdout) == (3, True)
+    assert done.stderr.startswith("no significant gain: CoT greedy")
+    works(*argv, "--allow-overlap")
 
 
 def test_a_dry_run_tells_what_the_set_can_show_and_writes_nothing(adapted):
