@@ -15,13 +15,8 @@ SKIPPED = ("GGUF.", "general.architecture")
 def copied(reader, writer, blocks, renamed=str, own=None, skipped=()):
     """Copy a Llama's header and its first blocks into another file.
 
-    Args:
-        reader: The Llama.
-        writer: The other file; its number of blocks is written, too.
-        blocks: Keep this many.
-        renamed: The name there of a field here.
-        own: Other values for some fields.
-        skipped: What the names of fields begin with that are left out.
+    Fields may be ``renamed`` there and have values of their ``own``; left out are those whose names
+    begin as ``skipped`` says.
     """
     for name, field in reader.fields.items():
         if not name.startswith((*SKIPPED, *skipped, "llama.block_count")):
@@ -59,14 +54,9 @@ def sparse(target, begins, size):
 
 
 def relabelled(source, target, arch="llama", blocks=1, **extra):
-    """Copy a Llama file under another architecture's name, with its first blocks only.
+    """Copy a Llama file's first blocks under the name of an architecture with tensors like its own.
 
-    Args:
-        source: A Llama in GGUF.
-        target: Where to write.
-        arch: The name of an architecture whose tensors are called like Llama's.
-        blocks: Keep this many.
-        extra: More metadata below the architecture's name; dots as double underscores.
+    ``extra`` is more metadata below that name, with double underscores for dots.
     """
     reader, writer = gguf.GGUFReader(source), gguf.GGUFWriter(target, arch)
     copied(reader, writer, blocks, lambda name: name.replace("llama.", f"{arch}."))
@@ -89,67 +79,32 @@ def poisoned(source, target, value, tensor="blk.0.attn_norm.weight"):
 
 
 def split(source, target, tensors=4):
-    """Write a file again in several parts of so many tensors; returns the parts in their order."""
-    reader = gguf.GGUFReader(source)
-    arch = reader.fields["general.architecture"].contents()
-    writer = gguf.GGUFWriter(target, arch, split_max_tensors=tensors)
-    for name, field in reader.fields.items():
-        if not name.startswith(SKIPPED):
-            kinds = field.types
-            kind = kinds[-1] if len(kinds) > 1 else None
-            writer.add_key_value(name, field.contents(), kinds[0], kind)
-    for t in reader.tensors:
-        writer.add_tensor(t.name, t.data, raw_dtype=t.tensor_type)
+    """Write a model of one block in several parts of so many tensors; returns them in order."""
+    writer = gguf.GGUFWriter(target, "llama", split_max_tensors=tensors)
+    copied(gguf.GGUFReader(source), writer, 1)
     finish(writer, target)
     return sorted(target.parent.glob(f"{target.stem}-0*.gguf"))
 
 
-def vision(target):
-    """Write what lies beside a model that sees: the encoder of its images."""
-    writer = gguf.GGUFWriter(target, "clip")
-    writer.add_type("mmproj")
-    writer.add_tensor("v.patch_embd.weight", np.zeros((4, 4), np.float32))
-    return finish(writer, target)
-
-
-def bert(target, width=32, vocabulary=8):
-    """Write a one-layer BERT: what most embedding models are."""
+def bert(target):
+    """Write a header and a matrix of a BERT, which most embedding models are."""
     writer = gguf.GGUFWriter(target, "bert")
     writer.add_context_length(64)
-    writer.add_embedding_length(width)
+    writer.add_embedding_length(32)
     writer.add_block_count(1)
-    writer.add_feed_forward_length(width)
-    writer.add_head_count(2)
-    writer.add_layer_norm_eps(1e-12)
-    writer.add_causal_attention(False)
-    writer.add_pooling_type(gguf.PoolingType.MEAN)
     writer.add_tokenizer_model("bert")
-    writer.add_token_type_count(2)
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "▁a", "▁b", "▁c"]
-    writer.add_token_list(words[:vocabulary])
-    writer.add_token_types([gguf.TokenType.NORMAL] * vocabulary)
-    matrices = {"token_embd": vocabulary, "token_types": 2, "position_embd": 64}
-    matrices |= {
-        f"blk.0.{n}": width
-        for n in ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_up", "ffn_down")
-    }
-    for name, rows in matrices.items():
-        writer.add_tensor(f"{name}.weight", np.zeros((rows, width), np.float32))
-    for name in ("token_embd_norm", "blk.0.attn_output_norm", "blk.0.layer_output_norm"):
-        for end in ("weight", "bias"):
-            writer.add_tensor(f"{name}.{end}", np.ones(width, np.float32))
-    for name in ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_up", "ffn_down"):
-        writer.add_tensor(f"blk.0.{name}.bias", np.zeros(width, np.float32))
+    writer.add_token_list(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a"])
+    writer.add_tensor("token_embd.weight", np.zeros((6, 32), np.float32))
     return finish(writer, target)
 
 
-def adapter(target, width, arch="llama", rank=2, value=0.0):
+def adapter(target, width, value=0.0):
     """Write a LoRA adapter for the square query matrix of a width; it adds ``value`` throughout."""
-    writer = gguf.GGUFWriter(target, arch)
+    writer = gguf.GGUFWriter(target, "llama")
     writer.add_type("adapter")
     writer.add_string("adapter.type", "lora")
     writer.add_float32("adapter.lora.alpha", 4.0)
-    down, up = np.ones((rank, width)), np.full((width, rank), value / rank)
+    down, up = np.ones((2, width)), np.full((width, 2), value / 2)
     for name, matrix in {"lora_a": down, "lora_b": up}.items():
         writer.add_tensor(f"blk.0.attn_q.weight.{name}", matrix.astype(np.float32))
     return finish(writer, target)

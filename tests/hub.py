@@ -1,23 +1,20 @@
 """A small Hugging Face hub on loopback: repositories in memory, their large files on a second port.
 
 The second port is another host to a client: it hands out bytes by range, and no token may reach it.
-``cuts`` are how many bytes each of its next answers gives before the line drops; at ``stall_at`` it
-waits; ``instead`` is what it gives for any file. With ``down`` the hub is out of order.
 """
 
 import hashlib
-import json
 import re
-import socket
-import threading
 import time
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import NamedTuple
+
+from servers import Front, begin
 
 TOKEN, STRANGER = "hf_good", "hf_stranger"  # known both; a gated repository lets in the first
 FILE = re.compile(r"/([\w.-]+/[\w.-]+)/resolve/([\w.-]+)/(.+)")
 LISTED = re.compile(r"/api/models/([\w.-]+/[\w.-]+)(?:/revision/([\w.-]+))?(?:\?.*)?")
+MIB = 1 << 20
+HALF = 10 * MIB  # what huggingface_hub writes at once
 
 
 class Repo(NamedTuple):
@@ -25,132 +22,83 @@ class Repo(NamedTuple):
     gated: bool = False
 
 
-class Seen(NamedTuple):
-    port: str  # "hub" or "store"
-    method: str
-    path: str
-    token: str
-    range: str
-
-
 class Hub:
-    """A repository that is None is answered with a page.
-
-    ``with serving({"me/small": Repo({"a" * 40: {"x.gguf": b"..."}})}) as hub: hub.url``.
-    """
+    """``Hub({"me/small": Repo({"a" * 40: {"x.gguf": b"..."}})})``; a page for what is None."""
 
     def __init__(self, repos):
-        self.repos, self.seen, self.cuts, self.instead, self.down = repos, [], [], None, False
-        self.stall_at, self.slow = None, 0.0  # seconds for each of its MiB
+        self.repos = repos
+        self.front = Front(self.page, base="")
+        self.store = Front(self.bytes_of, base="", spoilt="GET")
+
+    @property
+    def fetched(self):
+        return [s.headers.get("Range", "") for s in self.store.seen]
+
+    def page(self, seen):
+        token = seen.headers.get("Authorization", "").removeprefix("Bearer ")
+        file, listed = FILE.fullmatch(seen.path), LISTED.fullmatch(seen.path)
+        if token not in ("", TOKEN, STRANGER):
+            return 401, {"X-Error-Message": "Invalid credentials in Authorization header"}, b""
+        if file:
+            return self.file(token, *file.groups())
+        if listed and listed[1] in self.repos:
+            return self.listing(*listed.groups())
+        return 404, {"X-Error-Code": "RepoNotFound"}, b""
 
     def commit(self, repo, revision):
         commits = self.repos[repo].commits
         return list(commits)[-1] if revision in (None, "main") else revision
 
-    @property
-    def fetched(self):
-        return [s.range for s in self.seen if s.port == "store"]
-
-
-@contextmanager
-def serving(repos):
-    hub, servers = Hub(repos), []
-    for name in ("store", "hub"):
-        server = ThreadingHTTPServer(("127.0.0.1", 0), type(name, (Handler,), {"hub": hub}))
-        server.daemon_threads = True
-        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-        url = f"http://{'localhost' if name == 'store' else '127.0.0.1'}:{server.server_port}"
-        setattr(hub, "store" if name == "store" else "url", url)
-        servers.append(server)
-    try:
-        yield hub
-    finally:
-        for server in servers:
-            server.shutdown()
-            server.server_close()
-
-
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def log_message(self, *_):
-        pass
-
-    def do_HEAD(self):
-        self.do_GET()
-
-    def do_GET(self):
-        hub, port = self.hub, type(self).__name__
-        token = self.headers.get("Authorization", "").removeprefix("Bearer ")
-        asked = self.headers.get("Range", "")
-        hub.seen.append(Seen(port, self.command, self.path, token, asked))
-        if port == "store":
-            self.bytes_of(self.path.removeprefix("/"), asked)
-        elif hub.down:
-            self.answer(503)
-        elif token not in ("", TOKEN, STRANGER):
-            self.answer(401, {"X-Error-Message": "Invalid credentials in Authorization header"})
-        elif found := FILE.fullmatch(self.path):
-            self.file(token, *found.groups())
-        elif (found := LISTED.fullmatch(self.path)) and found[1] in hub.repos:
-            self.listing(*found.groups())
-        else:
-            self.answer(404, {"X-Error-Code": "RepoNotFound"})
-
     def listing(self, repo, revision):
-        if self.hub.repos[repo] is None:
-            return self.answer(200, {}, b"<html>Please log in</html>")
-        commit = self.hub.commit(repo, revision)
-        files = self.hub.repos[repo].commits.get(commit)
+        if self.repos[repo] is None:
+            return 200, {}, b"<html>Please log in</html>"
+        commit = self.commit(repo, revision)
+        files = self.repos[repo].commits.get(commit)
         if files is None:
-            return self.answer(404, {"X-Error-Code": "RevisionNotFound"})
+            return 404, {"X-Error-Code": "RevisionNotFound"}, b""
         siblings = [
             {"rfilename": name, "size": len(data), "blobId": "0" * 40,
              "lfs": {"sha256": sha256(data), "size": len(data), "pointerSize": 134}}
             for name, data in files.items()
         ]  # fmt: skip
-        return self.answer(200, {}, {"id": repo, "sha": commit, "siblings": siblings})
+        return 200, {}, {"id": repo, "sha": commit, "siblings": siblings}
 
     def file(self, token, repo, revision, name):
-        if self.hub.repos[repo].gated and token != TOKEN:
-            return self.answer(403 if token else 401, {"X-Error-Code": "GatedRepo"})
-        commit = self.hub.commit(repo, revision)
-        data = self.hub.repos[repo].commits[commit][name]
+        if self.repos[repo].gated and token != TOKEN:
+            return 403 if token else 401, {"X-Error-Code": "GatedRepo"}, b""
+        commit = self.commit(repo, revision)
+        data = self.repos[repo].commits[commit][name]
+        digest, there = sha256(data), self.store.url.replace("127.0.0.1", "localhost")
         about = {"X-Repo-Commit": commit, "X-Linked-Size": str(len(data)),
-                 "X-Linked-ETag": f'"{sha256(data)}"',
-                 "Location": f"{self.hub.store}/{sha256(data)}"}  # fmt: skip
-        return self.answer(302, about)
+                 "X-Linked-ETag": f'"{digest}"', "Location": f"{there}/{digest}"}  # fmt: skip
+        return 302, about, b""
 
-    def bytes_of(self, digest, asked):
-        commits = [files for repo in filter(None, self.hub.repos.values())
+    def bytes_of(self, seen):
+        commits = [files for repo in filter(None, self.repos.values())
                    for files in repo.commits.values()]  # fmt: skip
-        data = next(d for files in commits for d in files.values() if sha256(d) == digest)
-        data = self.hub.instead or data
-        start = int(re.search(r"\d+", asked)[0]) if asked else 0
-        part = data[start:]
-        about = {"Content-Range": f"bytes {start}-{len(data) - 1}/{len(data)}"} if asked else {}
-        self.answer(206 if asked else 200, about, part, cut=(self.hub.cuts or [None]).pop(0))
-
-    def answer(self, status, headers=(), body=b"", cut=None):
-        data = body if isinstance(body, bytes) else json.dumps(body).encode()
-        self.send_response(status)
-        for name, value in {**dict(headers), "Content-Length": str(len(data))}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        if self.command != "HEAD":
-            self.parts(data[: self.hub.stall_at or cut])
-            while self.hub.stall_at and len(data) > self.hub.stall_at:
-                time.sleep(0.01)
-        if cut is not None:
-            self.wfile.flush()
-            self.connection.shutdown(socket.SHUT_RDWR)
-            self.close_connection = True
-
-    def parts(self, data):
-        for at in range(0, len(data), 1 << 20):
-            self.wfile.write(data[at : at + (1 << 20)])
-            time.sleep(self.hub.slow)
+        every = (data for files in commits for data in files.values())
+        data = next(d for d in every if sha256(d) == seen.path[1:])
+        if "Range" not in seen.headers:
+            return 200, {}, data
+        start = int(re.search(r"\d+", seen.headers["Range"])[0])
+        return 206, {"Content-Range": f"bytes {start}-{len(data) - 1}/{len(data)}"}, data[start:]
 
 
 def sha256(data):
     return hashlib.sha256(data).hexdigest()
+
+
+# -- misdeeds of the store -----------------------------------------------------------------------
+
+
+def stalls(to, *answer):
+    """It gives a little more than huggingface_hub writes at once, and then waits for the end."""
+    to.wfile.write(begin(to, *answer)[: HALF + 1000])
+    to.rfile.read(1)
+
+
+def slowly(to, *answer):
+    data = begin(to, *answer)
+    for at in range(0, len(data), MIB):
+        to.wfile.write(data[at : at + MIB])
+        time.sleep(0.02)

@@ -1,9 +1,10 @@
-"""Servers for tests: one that answers from a function, and a front that misbehaves on demand.
+"""A server for tests that answers from a function and misbehaves on demand.
 
-Both are ``Front``: each POST is answered by ``answer``, and the next of ``misdeeds`` spoils the
-reply. All that was received is in ``seen``.
+Each request to a ``Front`` is answered by ``answer``, and the next of ``misdeeds`` spoils the reply
+if the method is the one that is ``spoilt``. All that was received is in ``seen``.
 """
 
+import itertools
 import json
 import os
 import socket
@@ -13,6 +14,7 @@ import sys
 import threading
 import time
 from contextlib import contextmanager
+from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import NamedTuple
 
@@ -21,8 +23,7 @@ class Seen(NamedTuple):
     method: str
     path: str
     body: dict
-    headers: dict
-    at: float
+    headers: Message
 
 
 class Front(ThreadingHTTPServer):
@@ -31,11 +32,11 @@ class Front(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self, answer, misdeeds=(), base="/v1"):
+    def __init__(self, answer, misdeeds=(), base="/v1", spoilt="POST"):
         super().__init__(("127.0.0.1", 0), Handler)
         self.answer, self.misdeeds, self.base = answer, list(misdeeds), base
-        self.seen, self.now, self.most = [], 0, 0
-        self.guard = threading.Lock()
+        self.spoilt = spoilt
+        self.seen, self.guard = [], threading.Lock()
         self.thread = threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True)
 
     def __enter__(self):
@@ -68,34 +69,24 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         self.reply({})
 
+    do_HEAD = do_GET
+
     def do_POST(self):
-        data = self.rfile.read(int(self.headers["Content-Length"]))
-        lines = "ndjson" in self.headers["Content-Type"]
-        self.reply([*map(json.loads, data.splitlines())] if lines else json.loads(data))
+        self.reply(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
 
     def reply(self, body):
         front = self.server
-        seen = Seen(self.command, self.path, body, dict(self.headers), time.monotonic())
+        seen, misdeed = Seen(self.command, self.path, body, self.headers), None
         with front.guard:
             front.seen.append(seen)
-            front.now += 1
-            front.most = max(front.most, front.now)
-            misdeed = front.misdeeds.pop(0) if body and front.misdeeds else None
-        try:
-            status, headers, data = front.answer(seen)
-            (misdeed or good)(self, status, headers, data)
-        finally:
-            with front.guard:
-                front.now -= 1
-
-
-def as_bytes(found):
-    return found if isinstance(found, bytes) else json.dumps(found).encode()
+            if front.misdeeds and self.command == front.spoilt:
+                misdeed = front.misdeeds.pop(0)
+        (misdeed or good)(self, *front.answer(seen))
 
 
 def begin(to, status, headers, data):
     """Send the status and the headers; returns the body that they announce."""
-    data = as_bytes(data)
+    data = data if isinstance(data, bytes) else json.dumps(data).encode()
     to.send_response(status)
     for name, value in {**headers, "Content-Length": str(len(data))}.items():
         to.send_header(name, value)
@@ -109,15 +100,14 @@ def good(to, *answer):
 
 
 def fails(status=500, headers=None, body=None):
-    told = body if body is not None else {"error": {"message": "out of order"}}
-    return lambda to, *_: good(to, status, headers or {}, told)
+    reply = told("out of order") if body is None else body
+    return lambda to, *_: good(to, status, headers or {}, reply)
 
 
 def resets(to, *answer):
     """Half a body, then the connection is torn."""
     data = begin(to, *answer)
     to.wfile.write(data[: len(data) // 2])
-    to.wfile.flush()
     to.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     to.close_connection = True
     to.connection.close()
@@ -127,27 +117,10 @@ def drips(to, *answer):
     """A byte every now and then: no pause is long, the whole is."""
     for byte in begin(to, *answer):
         to.wfile.write(bytes([byte]))
-        to.wfile.flush()
         time.sleep(0.05)
 
 
-def halves(to, status, headers, data):
-    """The first half as if it were the whole."""
-    data = as_bytes(data)
-    good(to, status, headers, data[: len(data) // 2])
-
-
-def cuts_a_character(to, status, headers, data):
-    """Bytes that are no UTF-8."""
-    good(to, status, headers, as_bytes(data).replace(b"answer", b"ans\xf0\x9fwer"))
-
-
-def page(to, status, headers, data):
-    good(to, 200, {"Content-Type": "text/html"}, b"<!doctype html><h1>Welcome</h1>")
-
-
 # -- answers --------------------------------------------------------------------------------
-
 
 LETTERS = 4  # of a token, in a prompt
 
@@ -155,34 +128,30 @@ LETTERS = 4  # of a token, in a prompt
 class Model:
     """Answers requests as a server with one model would; settings say what it can do."""
 
-    def __init__(self, name="tiny", several=True, seeds=True, logprobs=True, say=None):
-        self.name, self.several, self.seeds, self.logprobs = name, several, seeds, logprobs
-        self.say, self.drawn, self.guard = say or self.usual, 0, threading.Lock()
+    def __init__(self, name="tiny", several=True, say=None):
+        self.name, self.several, self.say = name, several, say or self.usual
+        self.drawn = itertools.count(1)
 
     def __call__(self, seen):
         if seen.path.endswith("/models"):
             return 200, {}, {"data": [{"id": self.name, "object": "model"}]}
-        texts = [
-            self.say(seen.body, i) for i in range(seen.body.get("n", 1) if self.several else 1)
-        ]
+        count = seen.body.get("n", 1) if self.several else 1
+        texts = [self.say(seen.body, i) for i in range(count)]
         talks = seen.path.endswith("/chat/completions")
         choices = [self.choice(text, i, talks, seen.body) for i, text in enumerate(texts)]
         asked = seen.body.get("prompt") or "".join(m["content"] for m in seen.body["messages"])
-        usage = {"completion_tokens": sum(len(t.split()) for t in texts)}
-        usage["prompt_tokens"] = len(asked) // LETTERS
+        written = sum(len(t.split()) for t in texts)
+        usage = {"completion_tokens": written, "prompt_tokens": len(asked) // LETTERS}
         return 200, {}, {"choices": choices, "model": seen.body["model"], "usage": usage}
 
     def usual(self, body, place):
-        with self.guard:
-            self.drawn += 1
-            drawn = self.drawn
-        number = body["seed"] if self.seeds and "seed" in body else drawn
+        number = body["seed"] if "seed" in body else next(self.drawn)
         return f" It is {number}. The answer is {number % 3}.\n\nThat"
 
     def choice(self, text, index, talks, body):
         found = {"index": index, "finish_reason": "stop"}
         found |= {"message": {"role": "assistant", "content": text}} if talks else {"text": text}
-        if self.logprobs and "logprobs" in body:
+        if "logprobs" in body:
             words = text.replace(" ", "| ").split("|")
             each = [{"token": w, "logprob": -0.5, "bytes": list(w.encode())} for w in words if w]
             plain = {"tokens": [t["token"] for t in each], "token_logprobs": [-0.5] * len(each)}
@@ -250,30 +219,25 @@ def free_port():
         return s.getsockname()[1]
 
 
+def listens(port):
+    with socket.socket() as s:
+        return s.connect_ex(("127.0.0.1", port)) == 0
+
+
 @contextmanager
 def llama_server(gguf, log):
     """llama-cpp-python's own server with a model; yields its address, and kills it at the end."""
-    port = free_port()
-    command = [sys.executable, "-m", "llama_cpp.server", "--model", str(gguf), "--port", str(port)]
-    command += ["--n_ctx", "512", "--n_threads", "1", "--verbose", "false", "--model_alias", "tiny"]
+    port, until = free_port(), time.monotonic() + 60
+    flags = f"--port {port} --n_ctx 512 --n_threads 1 --verbose false --model_alias tiny"
+    command = [sys.executable, "-m", "llama_cpp.server", "--model", str(gguf), *flags.split()]
     env = {**os.environ, "HF_HUB_OFFLINE": "1"}
     with log.open("wb") as out:
         process = subprocess.Popen(command, stdout=out, stderr=out, env=env)
     try:
-        wait_for(process, port, log)
+        while not listens(port):
+            assert process.poll() is None and time.monotonic() < until, log.read_text()[-2000:]
+            time.sleep(0.05)
         yield f"http://127.0.0.1:{port}/v1"
     finally:
         process.kill()
         process.wait()
-
-
-def wait_for(process, port, log):
-    for _ in range(1200):
-        if process.poll() is not None:
-            raise AssertionError(log.read_text()[-2000:])
-        try:
-            socket.create_connection(("127.0.0.1", port), 0.1).close()
-            return
-        except OSError:
-            time.sleep(0.05)
-    raise AssertionError("the server does not start")

@@ -12,17 +12,20 @@ import broken_models
 from commands import SAMPLE
 
 ONE = '{"question": "How many?"}\n'
-LONG = "x" * 120 + ".txt"
+NAMED = "[red]" + "x" * 120 + "[/].txt"
 SEEDS = "".join(f'{{"id": "s{n}", "question": "Tom has {n} pens and 4 cups. How many?"}}\n'
                 for n in range(3))  # fmt: skip
 QUESTIONS = "questions s.jsonl -m m.gguf -o r --threads 1 --seeds 3 -n 2 --set max_tokens=8 --quiet"
 EXEMPLARS = "exemplars s.jsonl -m m.gguf -o e.toml --paths 2 --shots 1 --templates 2 --threads 1"
 EVAL = "eval r --data test.jsonl --modes cot --threads 1 --max-tokens 4 --quiet"
+MEASURE = "eval r --data t.jsonl"
+ROUNDS = "run q.jsonl -m m.gguf -o r --rounds 2"
 SEEN = (
     '{"id": "t", "question": "tom has 3 pens, tom gets 4 more: how many pens now", "answer": 7}\n'
 )
 SAME = '{"id": "x", "question": "Sam has 6 pens; sam gets 2 more: how many", "answer": 8}\n'
-COMMAND = {"s": "sample q.jsonl -m m.gguf", "r": "run q.jsonl -m m.gguf"}
+PROBE = SEEDS.splitlines()[0].replace("}", ', "answer": 4}')
+ANNA = '{"id": "w", "question": "Who?", "answer": "Anna"}\n'
 
 
 class Case(NamedTuple):
@@ -34,30 +37,22 @@ class Case(NamedTuple):
     files: dict = {}  # noqa: RUF012 - never changed
 
 
-HUGE = 2**60
-CLAIMS = {
-    "2^60 tensors": {"tensors": HUGE, "entries": 0},
-    "2^60 entries": {"entries": HUGE},
-    "a text of 2^60 bytes": {"body": struct.pack("<IQ", 8, HUGE)},
-    "2^60 numbers": {"body": struct.pack("<IIQ", 9, 4, HUGE)},
-    "2^60 words": {"body": struct.pack("<IIQ", 9, 8, HUGE)},
-    "lists in lists": {"body": struct.pack("<I", 9) + struct.pack("<IQ", 9, 1) * 9999},
-    "a tensor of 2^80 numbers": {
-        "tensors": 1, "entries": 0, "body": struct.pack("<IQQIQ", 2, 2**40, 2**40, 0, 0)},
-}  # fmt: skip
-
-
-def asking(name, content, told, hint=""):
-    return Case(f"sample {name} -m m.gguf -o r", f"{name}{told}", hint, {name: content})
+def case(argv, told, hint="", **files):
+    """A case whose files have short names: ``t_toml`` is t.toml."""
+    return Case(argv, told, hint, {name.replace("_", "."): file for name, file in files.items()})
 
 
 def model(make, told, hint="", command="sample q.jsonl -m e.gguf -o r"):
-    return Case(command, f"e.gguf: {told}", hint, {"e.gguf": make})
+    return case(command, f"e.gguf: {told}", hint, e_gguf=make)
 
 
-def cut(keep, command="sample q.jsonl -m e.gguf -o r"):
+def cut(keep):
     told = f"this GGUF file of {keep:,} bytes is cut short or damaged"
-    return model(lambda a, b: broken_models.truncated(a, b, keep), told, "again", command)
+    return model(lambda a, b: broken_models.truncated(a, b, keep), told, "again")
+
+
+def claiming(body=b"", **claims):
+    return model(lambda _, b: broken_models.header(b, body=body, **claims), "this GGUF", "again")
 
 
 def alike(told, hint, *named, **more):
@@ -65,230 +60,185 @@ def alike(told, hint, *named, **more):
     return model(lambda a, b: broken_models.relabelled(a, b, *named, **more), told, hint)
 
 
-def adapter(told, hint="", *, width=512, arch="llama", **files):
-    make = {"a.gguf": lambda _, b: broken_models.adapter(b, width, arch)}
-    files = {name.replace("_", "."): text for name, text in files.items()}
-    return Case(f"{SAMPLE} --set adapter=a.gguf", f"a.gguf: {told}", hint, make | files)
+def adapter(told, hint, width=512, **files):
+    make = {"a_gguf": lambda _, b: broken_models.adapter(b, width)}
+    return case(f"{SAMPLE} --set adapter=a.gguf", f"a.gguf: {told}", hint, **make, **files)
 
 
 def config(content, told, hint=""):
-    return Case(f"{SAMPLE} --config c.toml", f"c.toml{told}", hint, {"c.toml": content})
+    return case(f"{SAMPLE} --config c.toml", f"c.toml{told}", hint, c_toml=content)
+
+
+def setting(table, line, told):
+    """One line of a config file."""
+    name = line.partition(" =")[0]
+    return config(f"[{table}]\n{line}\n", f" [{table}] {name}: ... {told}")
 
 
 def flag(typed, told, hint="", command=SAMPLE):
     return Case(f"{command} {typed}", told, hint)
 
 
-def measured(data, told, hint):
-    """A labelled file, as `lmsi eval` meets it."""
-    return Case("eval r --data t.jsonl", told, hint, {"t.jsonl": data})
-
-
-def imported(told, hint="--log_samples", *, before="", **fields):
+def imported(told, hint="--log_samples", before="", **fields):
     """A file of lm-evaluation-harness with one sample, some fields of it otherwise."""
-    line = {"doc": {"question": "1 + 1?", "answer": "2"}, "resps": [["2"]], **fields}
-    line = json.dumps({k: v for k, v in line.items() if v is not None}) + "\n"
-    return Case("eval r --import s.jsonl", f"s.jsonl{told}", hint, {"s.jsonl": before + line})
+    line = json.dumps({k: v for k, v in {**REPLY, **fields}.items() if v is not None}) + "\n"
+    return case("eval r --import s.jsonl", f"s.jsonl{told}", hint, s_jsonl=before + line)
 
 
-def begun(settings, told):
-    """A run folder with such settings, as `lmsi vote` meets it."""
-    return Case("vote r", f"r/run.toml{told}", "", {"r/run.toml": settings})
-
-
-def trained(line, told, hint=""):
-    """A file of examples, as `lmsi train` meets it."""
-    return Case("train r -q", told, hint, {"r/train.jsonl": line})
-
-
-def placed(width, told, **origin):
-    """An adapter of another base in the run folder."""
-    files = {"r/adapter/adapter.gguf": lambda _, b: broken_models.adapter(b, width)}
-    files["r/adapter/lmsi.json"] = json.dumps(origin) if origin else None
-    return Case(EVAL, f"r/adapter/adapter.gguf: ... {told}", "", files)
-
-
+HUGE = 2**60
+TENSOR = struct.pack("<IQQIQ", 2, 2**40, 2**40, 0, 0)
+LISTS = struct.pack("<I", 9) + struct.pack("<IQ", 9, 1) * 9999
+FOREIGN = '{"base_sha256": "0", "base_file": "o.gguf"}'  # the origin of an adapter
+REPLY = {"doc": {"question": "1 + 1?", "answer": "2"}, "resps": [["2"]]}
 QUESTION_FILES = {
-    "missing": asking("bad.jsonl", None, ": no such file", "`-`"),
-    "line 17": asking("bad.jsonl", ONE * 16 + '{"text": "x"}\n', ":17: ... 'question'"),
-    "a line of 1 GB": Case("sample bad.jsonl -m m.gguf -o r", "bad.jsonl:2: a line of over 128 MiB",
-                           "", {"bad.jsonl": lambda _, b: broken_models.sparse(b, ONE, 1 << 30)}),
+    "line 17": case(SAMPLE, "q.jsonl:17: ... 'question'", q_jsonl=ONE * 16 + '{"text": "x"}\n'),
     "several splits": Case("sample d -m m.gguf -o r", "d: ", "d/train, d/test",
                            {"d/dataset_dict.json": '{"splits": ["train", "test"]}'}),
     "a NUL in a shard's name": Case("sample d -m m.gguf -o r", "d/state.json: ... _data_files", "",
                                     {"d/state.json": r'{"_data_files":[{"filename":"\u0000"}]}'}),
-    "markup in the name": asking("[red]x[/].txt", "", ": no questions in it"),
-    "a long name": asking(LONG, "", ": no questions in it"),
+    "markup in a long name": Case(f"sample {NAMED} -m m.gguf -o r", f"{NAMED}: no questions in it",
+                                  "", {NAMED: ""}),
 }  # fmt: skip
 MODELS = {
     "missing": flag("-m none.gguf", "none.gguf: no such model file", "tinymath, tinymath-small"),
-    "unknown to models show": Case("models show none", "none: no such model file", "tinymath"),
+    "no name of the hub": flag("-m hf:me", "hf:me: not a name", "hf:OWNER/REPO"),
+    "no name, in run": Case("run q.jsonl -o r -m hf:me", "hf:me: not a name"),
+    "no name, in questions": Case("questions q.jsonl -o r --seeds 2 -m hf:me", "hf:me: not a name"),
+    "no name, in exemplars": Case(EXEMPLARS.replace("m.gguf", "hf:me"), "hf:me: not a name"),
     "text": model("Hello, I am a model.", "not a GGUF file", "convert"),
-    "Git LFS": model("version https://git-lfs.github.com/spec/v1\noid sha256:0\n",
-                     "a pointer of Git LFS", "git lfs pull"),
     "cut in the vocabulary": cut(3000),
     "cut in the last weights": cut(7_000_000),
-    "cut, shown": cut(40_000, "models show e.gguf"),
-    **{f"{name} in the header": model(
-        lambda _, b, told=told: broken_models.header(b, **told), "this GGUF file", "again")
-       for name, told in CLAIMS.items()},
-    "BERT": model(lambda _, b: broken_models.bert(b), "this is an embedding model"),
+    "claims 2^60 tensors": claiming(tensors=HUGE, entries=0),
+    "claims 2^60 entries": claiming(entries=HUGE),
+    "claims a text of 2^60 bytes": claiming(struct.pack("<IQ", 8, HUGE)),
+    "claims 2^60 words": claiming(struct.pack("<IIQ", 9, 8, HUGE)),
+    "claims 2^60 numbers": claiming(struct.pack("<IIQ", 9, 4, HUGE)),
+    "claims a tensor of 2^80 numbers": claiming(TENSOR, tensors=1, entries=0),
+    "lists in lists": claiming(LISTS),
     "not causal": alike("this is an embedding model", "generation", attention__causal=False),
     "pooled": alike("this is an embedding model", "generation", pooling_type=3),
-    "the second of several parts": Case(
+    "the second of several parts": case(
         "sample q.jsonl -m e-00002-of-00003.gguf -o r", "e-00002-of-00003.gguf: ... part 2 of 3",
-        "give the ", {"e.gguf": broken_models.split}),
-    "what sees": model(lambda _, b: broken_models.vision(b), "... (mmproj)", "give the "),
+        "give the ", e_gguf=broken_models.split),
+    "what sees": alike("... (mmproj)", "give the ", "clip"),
     "unknown architecture": alike("llama.cpp ... 'nonesuch'", "upgrade", "nonesuch"),
-    "adapter of other shapes": adapter("no adapter for m.gguf ... 'blk.0.attn_q.weight'", "base",
-                                       width=64),
-    "adapter of another architecture": adapter("no adapter for m.gguf", "base", arch="qwen2"),
-    "adapter of another base": adapter("... trained on another model, other.gguf", "lmsi train",
-                                       lmsi_json='{"base_sha256": "0", "base_file": "other.gguf"}'),
+    "adapter of other shapes": adapter("no adapter for m.gguf ... 'blk.0.attn_q", "base", 64),
+    "adapter of another base": adapter("... another model, o.gguf", "train", lmsi_json=FOREIGN),
     "damaged weights": model(lambda a, b: broken_models.poisoned(a, b, float("nan")),
                              "the model computes NaN ... 'a'", "download",
                              SAMPLE.replace("m.gguf", "e.gguf") + " --quiet"),
 }  # fmt: skip
-NUMBER = "expected a whole number, at least 1 and at most 65536"
 SETTINGS = {
     "unknown setting": config("[sample]\npats = 3\n", " [sample]: ... 'pats'", "'paths'"),
     "unknown table": config("[sampel]\npaths = 3\n", ": unknown table [sampel]", "[sample]"),
     "no table": config("paths = 3\n", ": setting 'paths'", "[sample], [vote]"),
-    "out of range": config("[sample]\npaths = 0\n", f" [sample] paths: {NUMBER}, got 0"),
-    "another command's": config("[train]\nlr = -1\n", " [train] lr: ... above 0 ... got -1"),
-    "wrong truth value": config("[vote]\ncheck_equations = 'often'\n",
-                                " [vote] check_equations: ... true or false, got 'often'"),
+    "another command's": setting("train", "lr = -1", "above 0 ... got -1"),
+    "wrong truth value": setting("vote", "check_equations = 'often'", "true or false, got 'often'"),
+    "a table for a list": setting("sample", "template_var = { a = 1 }", "expected NAME=VALUE"),
     "no TOML": config("[sample\n", ": not a TOML file ... line 1", "[sample], [vote]"),
     "nested deep": config("a = " + "[" * 9999, ": not a TOML file", "[sample]"),
-    "a task nested deep": Case(f"{SAMPLE} --task ./t.toml", "t.toml: not a TOML file", "",
-                               {"t.toml": "a = " + "[" * 9999}),
-    "a value without end": Case(f"{SAMPLE} --task ./t.toml", "t.toml: kind: ... ' ... 9", "",
-                                {"t.toml": f"name = 'x'\nexemplars = []\nkind = '{'9' * 9999}'"}),
-    "no file": config(None, ": cannot be read", "--config"),
-    "GPU layers in a file": config("[sample]\ngpu_layers = -1\n", " [sample] gpu_layers: ... -1"),
+    "a value without end": case(f"{SAMPLE} --task ./t.toml", "t.toml: kind: ... ' ... 9",
+                                t_toml=f"name = 'x'\nexemplars = []\nkind = '{'9' * 9999}'"),
     "below": flag("--temperature -1", "--temperature: ... at least 0 and at most 10, got -1.0"),
     "no criterion": flag("--stop beta:2", "--stop: ... beta:P ... window:W ... got 'beta:2'"),
     "more threads than llama.cpp survives": flag("--threads 513", "--threads: ... 512, got '513'"),
     "a wording": flag("--prompt x", "--prompt x: ", "cot-few"),
-    "a task": flag("--task x", "no task 'x'", "gsm8k, math"),
-    "no letters": Case(f"{SAMPLE} --task arc", "question 'q-", "(A)", {"q.jsonl": ONE}),
+    "no letters": case(f"{SAMPLE} --task arc", "question 'q-", "(A)", q_jsonl=ONE),
     "a list": flag("--data test.jsonl --modes cot,x", "--modes: ... got 'cot,x'", command="eval r"),
 }  # fmt: skip
 FOLDERS = {
-    "a file in the way": flag("-o q.jsonl", "q.jsonl: cannot make this folder",
-                              command=COMMAND["s"]),
-    "a folder of the user's own": Case(
+    "a file in the way": flag("-o q.jsonl", "q.jsonl: cannot make this folder"),
+    "a folder of the user's own": case(
         "sample questions.jsonl -m m.gguf -o . --overwrite", "questions.jsonl: ... no run folder",
-        "another folder", {"questions.jsonl": ONE}),
-    "no such format": Case("vote r --formats cot", "--formats: ... cot-zero ... got 'cot'", ""),
-    "vote without a run": Case("vote r", "r: not a run folder", "`lmsi sample"),
+        "another folder", questions_jsonl=ONE),
+    "no such format": Case("vote r --formats cot", "--formats: ... cot-zero ... got 'cot'"),
     "a link out of it": Case(SAMPLE, "r/paths.jsonl: a symbolic link", "itself",
                              {"r/paths.jsonl": lambda _, b: b.symlink_to("/dev/null")}),
-    "a run.toml nested deep": begun("a=" + "[" * 9999, ": "),
-    "a run.toml without a task": begun("[sample]\nmodel = 'm'\n", " [sample] task: ... got None"),
-    "settings of another version": begun("[sample]\nflash_attn = 'x'\n",
-                                         " [sample] flash_attn: ... got 'x'"),
-    "a teacher without a name": begun("[teacher]\nrun = 3\n", " [teacher] run: ... got 3"),
+    "settings of another version": Case("vote r", "r/run.toml [sample] flash_attn: ... got 'x'",
+                                        "", {"r/run.toml": "[sample]\nflash_attn = 'x'\n"}),
 }  # fmt: skip
 RUN = {
     "no questions": Case("run -m m.gguf", "no questions given", "lmsi run QUESTIONS"),
-    "two sets of one name": flag("--data test.jsonl --data ./test.jsonl", "./test.jsonl: ... test",
-                                 "rename", COMMAND["r"]),
-    "a set of another kind, told before sampling": Case(
-        f"{COMMAND['r']} --data t.jsonl -o r", "question 't1': its answer 'Anna'", "--task",
-        {"t.jsonl": '{"id": "t1", "question": "Who?", "answer": "Anna"}\n'}),
-    "trained on and measured on": Case(
+    "a set of another kind, told before sampling": case(
+        "run q.jsonl -m m.gguf --data t.jsonl -o r", "question 'w': its answer 'Anna'", "--task",
+        t_jsonl=ANNA),
+    "trained on and measured on": case(
         "run more.jsonl -m m.gguf --data test.jsonl -o r", "test holds 1 of the 2 ... : x",
-        "--force", {"more.jsonl": ONE + SAME}),
-    "more temperatures than rounds": flag(
-        "-o r --rounds 2 --set round_temperature=0.7,1,1.2",
-        "--set round_temperature: 3 temperatures for 2 rounds",
-        command=COMMAND["r"]),
-    "a probe in an exam": Case(
-        "run both.jsonl -m m.gguf -o r --rounds 2 --probe test.jsonl --data exam.jsonl --force",
-        "exam holds 1 of the 1 questions of the probe: t", "",
-        {"both.jsonl": '{"id": "t", "question": "Sam has 6 pens. Sam gets 2 more. How many?"}\n',
-         "exam.jsonl": SAME}),
-    "a probe of other questions": flag("-o r --rounds 2 --probe test.jsonl",
-                                       "--probe: 1 of 1 questions ... : t", command=COMMAND["r"]),
-    "a file of rounds that names none": Case(
-        "eval r --data test.jsonl", "r/rounds.json: ", "`lmsi run`",
-        {"r/run.toml": "[sample]\nmodel = 'm.gguf'\ntask = 'number'\ntask_name = 'number'\n",
-         "r/rounds.json": '{"best": {"number": "x"}}'}),
+        "--force", more_jsonl=ONE + SAME),
+    "more temperatures than rounds": flag("--set round_temperature=0.7,1,1.2",
+                                          "--set round_temperature: 3 ... 2 rounds", "", ROUNDS),
+    "a probe in an exam": case(
+        "run s.jsonl -m m.gguf -o r --rounds 2 --probe probe.jsonl --data exam.jsonl --force",
+        "exam holds 1 of the 1 questions of the probe: s0",
+        probe_jsonl=PROBE, exam_jsonl=PROBE.replace("pens", "PENS")),
+    "a probe of other questions": flag("--probe test.jsonl", "--probe: 1 of 1 questions ... : t",
+                                       "", ROUNDS),
 }  # fmt: skip
 GENERATION = {
     "fewer seeds than asked for": flag("--seeds 10", "s.jsonl: 3 questions, and --seeds",
                                        "--seeds 3", QUESTIONS),
-    "exemplars by the model of [sample]": Case(
-        EXEMPLARS.replace("-m m.gguf", "--config c.toml"), "nosuch.gguf", "",
-        {"c.toml": "[sample]\nmodel = 'nosuch.gguf'\n"}),
-    "questions without seeds": Case(QUESTIONS.replace(" s.jsonl", ""), "no questions given",
-                                    "lmsi questions SEEDS_FILE"),
+    "exemplars by the model of [sample]": case(
+        EXEMPLARS.replace("-m m.gguf", "--config c.toml"), "nosuch.gguf",
+        c_toml="[sample]\nmodel = 'nosuch.gguf'\n"),
     "seeds longer than the context": flag("--set max_tokens=4000", "to write one like ... 2048",
                                           "`--set max_tokens`", QUESTIONS),
     "no task file": Case(EXEMPLARS.replace("e.toml", "e.json"), "e.json: ", "-o e.json.toml"),
     "too few seeds": flag("--templates 20", "s.jsonl: 3 seeds ... 20", "--shots", EXEMPLARS),
-    "exemplars without seeds": Case("exemplars -m m.gguf -o e.toml", "no questions given",
-                                    "lmsi exemplars SEEDS"),
-    "kept for measuring": Case(f"{EXEMPLARS} --exclude exam.jsonl", "exam.jsonl holds 1 ... : s0",
-                               "", {"exam.jsonl": SEEDS.splitlines()[0]}),
+    "kept for measuring": case(f"{EXEMPLARS} --exclude exam.jsonl", "exam.jsonl holds 1 ... : s0",
+                               exam_jsonl=SEEDS.splitlines()[0]),
     "a share": flag("--set min_share=2", "--set min_share: ... got '2'", "", EXEMPLARS),
 }  # fmt: skip
-LIKELIHOODS = [[[-1.5, False]], [[-2.5, True]]]
+SERVER = "sample q.jsonl -o x --engine openai"
+DEAD = f"{SERVER} --base-url http://127.0.0.1:9/v1 --model tiny"  # nobody is asked before
+SERVERS = {
+    "an address for llama.cpp": flag("--base-url http://gpu/v1", "--base-url: that is a"),
+    "no address": Case(SERVER, "needs the server's address", "--base-url"),
+    "an adapter's file": flag("--set adapter=a.gguf", "adapters under names", "", DEAD),
+    "a name for llama.cpp": flag("--set model=tiny", "--set model: that is", "", MEASURE),
+    "a scale": Case("eval run --engine openai --set scale=2", "act as it was told"),
+    "no adapter of it": Case("eval run --engine openai --require-gain", "no adapter to require"),
+    "a run with rounds": case("run q.jsonl --config c.toml --data test.jsonl",
+                              "llama.cpp has to draw", c_toml="[sample]\nengine = 'openai'\n"),
+}  # fmt: skip
 # Each meets a run folder ``r`` with paths and an adapter.
 WITH_A_RUN = {
     "no data": Case("eval r", "no questions", "--data FILE"),
     "a file twice": flag("--data test.jsonl", "test.jsonl: --data", "once", EVAL),
     "two sets of one name": flag("--data ./test.jsonl", "./test.jsonl: ... test", "rename", EVAL),
-    "an answer of another kind": measured('{"id": "w", "question": "Who?", "answer": "Anna"}\n',
-                                          "question 'w': ... 'Anna' ... (1 of 1", "--task"),
-    "trained on": measured(SEEN, "t holds 1 of the 2 questions ... : a", "--allow-overlap"),
+    "an answer of another kind": case(MEASURE, "question 'w': ... 'Anna' ... (1 of 1", "--task",
+                                      t_jsonl=ANNA),
     "no adapter to gain by": Case(f"{EVAL} --require-gain", "r: no adapter", "`lmsi train`",
                                   {"r/adapter/adapter.gguf": None}),
     "no such adapter": flag("--adapter none.gguf", "none.gguf: no such adapter", "", EVAL),
     "a temperature": flag("--temperature 0.7,hot", "--temperature: ... '0.7,hot'", "", EVAL),
-    "no samples": Case("eval r --import s.jsonl", "s.jsonl: no samples", "--log_samples",
-                       {"s.jsonl": "\n"}),
     "other lines": imported(":1: no field 'resps'", resps=None),
     "samples without replies": imported(":1: no reply", resps=[]),
-    "likelihoods": imported(":1: ... likelihoods", "generates", resps=LIKELIHOODS),
+    "likelihoods": imported(":1: ... likelihoods", "generates", resps=[[[-1.5, False]]]),
     "samples without right answers": imported(":1: no right answer", "--import gsm8k:FILE",
                                               doc={"question": "1 + 1?"}),
-    "samples of two runs": imported(":2: question 'q-", "one run", resps=[["3"]],
-                                    before='{"doc": {"question": "1 + 1?", "answer": "2"}, '
-                                    '"resps": [["2"]]}\n'),
-    "an adapter of other shapes": placed(64, "'blk.0.attn_q.weight'"),
-    "an adapter of another base": placed(512, "o.gguf", base_sha256="0", base_file="o.gguf"),
-    "paths that were cut off": Case("vote r -q", "r/paths.jsonl: ... 4 cut off", "--max-tokens"),
+    "samples of two runs": imported(":2: question 'q-", "one run", json.dumps(REPLY) + "\n",
+                                    resps=[["3"]]),
+    "samples, and more": Case("eval r --import s.jsonl --require-gain", "--import takes", "leave"),
+    "an adapter of another base": Case(EVAL, "r/adapter/adapter.gguf: ... o.gguf", "",
+                                       {"r/adapter/lmsi.json": FOREIGN}),
+    "no name of a student": Case("train r --force --student hf:me", "hf:me: not a name"),
     "training without a vote": Case("train r", "r/train.jsonl: no such file", "`lmsi vote r`"),
     "no pairs": Case("train r --loss scpo", "r/pairs.jsonl: ... --loss scpo", "`lmsi vote r`"),
-    "no examples": trained("", "nothing to train on: 0 examples", "`lmsi vote`"),
-    "an example without a completion": trained(
-        '{"prompt": "Q", "completion": "", "format": "cot-zero", "question_id": "a", "path": 0}\n',
-        "training example 1, question 'a' (cot-zero)", "`lmsi vote`"),
-    "a wording of another version": Case(
-        "vote r", "r/run.toml [wording]: ... sentence", "",
-        {"r/run.toml": "[sample]\nmodel = 'm.gguf'\ntask = 'auto'\ntask_name = 'number'\n"
-         "[wording]\nname = 'x'\nsentence = 3\n"}),
-    "an adapter's record that is torn": Case(
-        "export r --to adapter", "r/adapter/lmsi.json: not of this version ... 'steps'",
-        "--overwrite", {"r/adapter/lmsi.json": '{"result": {"summary": {}, "proof": {}}}'}),
+    "an example without a completion": Case(
+        "train r -q", "training example 1, question 'a' (cot-zero)", "`lmsi vote`",
+        {"r/train.jsonl": '{"prompt": "Q", "completion": "", "format": "cot-zero", '
+                          '"question_id": "a", "path": 0}\n'}),
     "a question of 1 GB": Case("show r", "r/questions.jsonl:2: a line of over 128 MiB", "", {
         "r/questions.jsonl": lambda _, b: broken_models.sparse(b, "\n", 1 << 30)}),
-    "samples of another program, and more": Case("eval r --import s.jsonl --require-gain",
-                                                 "--import takes", "leave"),
     "a type of weights for an adapter": Case("export r --type Q8_0", "--type Q8_0: ", "--to gguf"),
     "a setting of a command without any": Case("tasks --set x=1", "--set: `lmsi tasks`"),
     "a config file of none": Case("report r --config c.toml", "--config: `lmsi report`"),
-    "nothing to compare": Case("compare r r", "r: no evaluation in it", "`lmsi eval r --data"),
-    "no result": Case("compare x.json x.json", "x.json: ... variants", ".result.json",
-                      {"x.json": '{"variants": 3}'}),
 }  # fmt: skip
 CASES = {
     f"{group}: {name}": case
     for group, cases in {
         "questions": QUESTION_FILES, "model": MODELS, "settings": SETTINGS, "folder": FOLDERS,
-        "run": RUN, "generation": GENERATION,
+        "run": RUN, "generation": GENERATION, "servers": SERVERS,
     }.items()
     for name, case in cases.items()
 }  # fmt: skip

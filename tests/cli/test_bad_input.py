@@ -6,8 +6,7 @@ import broken_models
 import builders
 import pytest
 from bad_input_cases import CASES, EVAL, ONE, SEEDS, SEEN, WITH_A_RUN, put
-from commands import SAMPLE, paths_in, refused
-from small_disks import small_disk
+from commands import SAMPLE, paths_in, refused, works
 
 from lmsi_cli.config import TrainConfig
 from lmsi_cli.engine import cpu_check
@@ -22,15 +21,11 @@ from lmsi_cli.tasks.loader import load_task
 pytestmark = pytest.mark.model
 
 
-def check(lmsi, case):
-    refused(lmsi(*case.argv.split()), *case.told.split(" ... "), hint=case.hint)
-
-
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 def test_bad_input_gets_one_clear_line(folder, lmsi, one_block, case):
     (folder / "s.jsonl").write_text(SEEDS)
     put(folder, case.files, one_block)
-    check(lmsi, case)
+    refused(lmsi(*case.argv.split()), *case.told.split(" ... "), hint=case.hint)
     drawn = [f for f in folder.rglob("*.jsonl") if f.name in ("paths.jsonl", "drafts.jsonl")]
     assert not any(f.read_bytes() for f in drawn) and not (folder / "e.toml").exists()
 
@@ -47,23 +42,16 @@ def adapted(sampled):
 def test_bad_input_beside_a_run_gets_one_clear_line(adapted, lmsi, one_block, case):
     before = RunDir("r").paths.read_bytes()
     put(adapted, case.files, one_block)
-    check(lmsi, case)
+    refused(lmsi(*case.argv.split()), *case.told.split(" ... "), hint=case.hint)
     assert not list(adapted.glob("*/eval/*.result.json"))
     assert RunDir("r").paths.read_bytes() == before
 
 
-@pytest.mark.parametrize(
-    ("argv", "told"),
-    [
-        ("smaple", "'smaple'. Did you mean 'sample'?"),
-        ("sample q.jsonl", "'-o' / '--out'"),
-        (f"{SAMPLE} --paths x", "'-n' / '--paths'"),
-    ],
-)
-def test_wrong_usage_is_exit_code_2(folder, lmsi, argv, told):
-    done = lmsi(*argv.split())
+def test_wrong_usage_is_exit_code_2(folder, lmsi):
+    done = lmsi(*SAMPLE.split(), "--paths", "x")
     assert (done.exit_code, done.stdout) == (2, "")
-    assert told in done.stderr
+    assert "'-n' / '--paths'" in done.stderr
+    assert "Did you mean 'sample'?" in lmsi("smaple").stderr
 
 
 # -- a run folder that was begun otherwise ---------------------------------------------------
@@ -75,7 +63,7 @@ def test_a_run_of_other_settings_is_refused_and_overwrite_starts_over(sampled, l
     told = "temperature: 0.7 in the run folder, 1.0 now", "seed: 0 in the run folder, 1 now"
     refused(lmsi(*other), *told, hint="--overwrite")
     assert RunDir("r").paths.read_bytes() == before
-    assert lmsi(*other, "--overwrite").exit_code == 0
+    works(*other, "--overwrite")
     old = {json.loads(line)["seed"] for line in before.splitlines()}
     assert len(paths_in()) == 4 and {p["seed"] for p in paths_in()}.isdisjoint(old)
 
@@ -87,29 +75,24 @@ def changed(one_block, target):
 
 
 def test_a_run_of_another_model_is_refused_and_a_moved_one_is_found(sampled, lmsi, one_block):
-    changed(one_block, sampled / "n.gguf")
-    told = f"model: {sampled}/m.gguf in the run folder, {sampled}/n.gguf now"
-    refused(lmsi(*SAMPLE.replace("m.gguf", "n.gguf").split()), told, hint="--overwrite")
-    changed(one_block, sampled / "m.gguf")
-    for command in ("train r", "eval r --data test.jsonl"):
-        refused(lmsi(*command.split()), f"model: {sampled}/m.gguf has changed since")
-    (sampled / "m.gguf").unlink()
-    refused(lmsi("train", "r"), f"{sampled}/m.gguf: ", hint="`lmsi sample r/questions.jsonl -m")
-    (sampled / "moved.gguf").symlink_to(one_block)
-    again = SAMPLE.replace("q.jsonl", "r/questions.jsonl").replace("m.gguf", "moved.gguf")
-    assert "4 (0 new)" in lmsi(*again.split()).stdout
-
-
-def test_a_model_that_changed_between_sampling_and_training_is_refused(sampled, one_block):
-    """Within one `lmsi run`, too, where nothing looks at the run folder again in between."""
     run, model = RunDir("r"), sampled / "m.gguf"
-    run.train.write_text("{}\n")
+    changed(one_block, sampled / "n.gguf")
+    told = f"model: {model} in the run folder, {sampled}/n.gguf now"
+    refused(lmsi(*SAMPLE.replace("m.gguf", "n.gguf").split()), told, hint="--overwrite")
     changed(one_block, model)
     told = f"model: {model} has changed since"
+    for command in ("train r", EVAL):
+        refused(lmsi(*command.split()), told)
+    run.train.write_text("{}\n")  # within one `lmsi run`, nothing looks at the folder in between
     with pytest.raises(LmsiError, match=told):
         train_run(run, model, load_task("number"), TrainConfig(), None)
     with pytest.raises(LmsiError, match=told):
         candidates_of(run, model)
+    model.unlink()
+    refused(lmsi("train", "r"), f"{model}: ", hint="`lmsi sample r/questions.jsonl -m")
+    (sampled / "moved.gguf").symlink_to(one_block)
+    again = SAMPLE.replace("q.jsonl", "r/questions.jsonl").replace("m.gguf", "moved.gguf")
+    assert "4 (0 new)" in works(*again.split()).stdout
 
 
 def test_overwriting_for_a_model_that_does_not_load_loses_nothing(sampled, lmsi, one_block):
@@ -122,47 +105,28 @@ def test_overwriting_for_a_model_that_does_not_load_loses_nothing(sampled, lmsi,
 
 def test_a_folder_in_use_is_left_alone_by_every_command(sampled, lmsi):
     with locked(RunDir("r")):  # ``test_run_folder.py`` has it held by another process
-        for argv in (SAMPLE, "vote r", "train r", "eval r --data test.jsonl",
-                     "run q.jsonl -m m.gguf -o r"):  # fmt: skip
+        for argv in (SAMPLE, "vote r", "train r", EVAL, "run q.jsonl -m m.gguf -o r"):
             refused(lmsi(*argv.split()), "run folder r is in use by process")
 
 
 # -- what goes wrong on the way --------------------------------------------------------------
 
 
-def test_a_full_disk_keeps_what_was_written_and_the_same_command_goes_on(folder, lmsi):
-    with small_disk(500):
-        done = lmsi(*SAMPLE.split(), "--quiet")
-    refused(done, "r/paths.jsonl: cannot be written", hint="the same command again")
-    kept = paths_in()
-    assert 0 < len(kept) < 4
-    assert lmsi(*SAMPLE.split(), "--quiet").exit_code == 0
-    assert paths_in()[: len(kept)] == kept
-    assert len({(p["question_id"], p["path"]) for p in paths_in()}) == len(paths_in()) == 4
-
-
-def test_a_question_longer_than_the_context_is_skipped_and_may_be_corrected(folder, lmsi):
-    long = json.dumps({"id": "a", "question": "Tom has 3 pens. " * 500})
-    (folder / "q.jsonl").write_text(long + "\n" + ONE)
-    for _ in range(2):  # all the rest is done by the first; the second says the same
-        done = lmsi(*SAMPLE.split(), "--quiet")
-        skipped, error, hint = done.stderr.splitlines()
-        assert skipped.startswith("skipped: question 'a' (\"Tom has") and "2048" in skipped
-        assert error.startswith("error: 1 of 2 questions ") and "--max-tokens" in hint
-        assert "skipped" in done.stdout
-        assert (done.exit_code, len(paths_in())) == (1, 2)
+def test_questions_longer_than_the_context_are_skipped_and_count_as_wrong(folder, lmsi):
+    long = json.dumps({"id": "a", "question": "Tom has 3 pens. " * 500, "answer": 3})
+    (folder / "q.jsonl").write_text(f"{long}\n{ONE}")
+    done = lmsi(*SAMPLE.split(), "--quiet")
+    skipped, error, hint = done.stderr.splitlines()
+    assert skipped.startswith("skipped: question 'a' (\"Tom has") and "2048" in skipped
+    assert error.startswith("error: 1 of 2 questions ") and "--max-tokens" in hint
+    assert (done.exit_code, len(paths_in())) == (1, 2)
     (folder / "q.jsonl").write_text('{"id": "a", "question": "How many?"}\n' + ONE)
-    assert lmsi(*SAMPLE.split()).exit_code == 0
-
-
-def test_a_labelled_question_longer_than_the_context_counts_as_wrong(sampled, lmsi):
-    long = json.dumps({"id": "u", "question": "Tom has 3 pens. " * 500, "answer": 3})
-    with (sampled / "test.jsonl").open("a") as file:
-        file.write(long + "\n")
+    works(*SAMPLE.split())  # it may be corrected
+    with (folder / "test.jsonl").open("a") as file:
+        file.write(f"{long}\n")
     done = lmsi(*EVAL.split())
     assert done.exit_code == 1
-    assert "skipped: question 'u'" in done.stderr
-    assert "error: 1 of 2 questions" in done.stderr
+    assert "skipped: question 'a'" in done.stderr and "error: 1 of 2 questions" in done.stderr
     assert "1 too long for the model's context; they count as wrong." in done.stdout
 
 
@@ -170,10 +134,9 @@ def test_layers_for_a_gpu_that_llama_cpp_cannot_use_are_refused(folder, lmsi):
     usable, _, _ = cpu_check.gpu(library())
     if usable:
         pytest.skip("this build has a GPU")
-    (folder / "c.toml").write_text("[sample]\ngpu_layers = 12\n")
-    refused(lmsi(*SAMPLE.split(), "--config", "c.toml"), "--gpu-layers 12: GPU offload is ",
+    refused(lmsi(*SAMPLE.split(), "-ngl", "12"), "--gpu-layers 12: GPU offload is ",
             hint="pip install llama-cpp-python --no-binary")  # fmt: skip
-    assert lmsi(*SAMPLE.split(), "--config", "c.toml", "-ngl", "none").exit_code == 0
+    works(*SAMPLE.split(), "-ngl", "none")
 
 
 # -- sets that overlap, or show too little ---------------------------------------------------
@@ -181,34 +144,29 @@ def test_layers_for_a_gpu_that_llama_cpp_cannot_use_are_refused(folder, lmsi):
 
 def test_overlap_is_allowed_by_name_and_a_gain_is_required_by_exit_code(adapted, lmsi):
     (adapted / "seen.jsonl").write_text(SEEN)
-    argv = EVAL.replace("test.jsonl", "seen.jsonl").split()
-    done = lmsi(*argv, "--allow-overlap", "--require-gain")
-    assert done.exit_code == 3
-    assert "CoT greedy *" in done.stdout
-    assert done.stderr.startswith("no significant gain: CoT greedy")
-    assert lmsi(*argv, "--allow-overlap").exit_code == 0
-
-
-def test_questions_with_kept_paths_count_as_trained_on_after_a_later_vote_all(adapted, lmsi):
-    run = RunDir("r")
+    run, argv = RunDir("r"), EVAL.replace("test.jsonl", "seen.jsonl").split()
     write_records(run.train, [builders.example("b")])
-    (adapted / "seen.jsonl").write_text(SEEN)
-    argv = [*EVAL.replace("test.jsonl", "seen.jsonl").split(), "--dry-run"]
-    assert lmsi(*argv).exit_code == 0
+    works(*argv, "--dry-run")
     run.adapter_origin.write_text(json.dumps({"train_sha256": sha256_file(run.train)}))
-    assert lmsi(*argv).exit_code == 0
+    works(*argv, "--dry-run")
+    # after a later vote all questions with kept paths count as trained on
     run.adapter_origin.write_text(json.dumps({"train_sha256": "of another vote"}))
-    refused(lmsi(*argv), "seen holds 1 of the", "trained on")
+    refused(lmsi(*argv, "--dry-run"), "seen holds 1 of the 2", "trained on: a", hint="--allow-over")
+    run.adapter_origin.unlink()
+    done = lmsi(*argv, "--allow-overlap", "--require-gain")
+    assert (done.exit_code, "CoT greedy *" in done.stdout) == (3, True)
+    assert done.stderr.startswith("no significant gain: CoT greedy")
+    works(*argv, "--allow-overlap")
 
 
-def test_a_dry_run_tells_what_the_set_can_show_and_writes_nothing(adapted, lmsi):
+def test_a_dry_run_tells_what_the_set_can_show_and_writes_nothing(adapted):
     questions = [{"question": f"{i} + 1?", "answer": i + 1, "group": i // 2} for i in range(20)]
     (adapted / "many.jsonl").write_text("".join(json.dumps(q) + "\n" for q in questions))
     argv = [*EVAL.replace("test.jsonl", "many.jsonl").split(), "--dry-run"]
-    done = lmsi(*argv, "--json", "--modes", "cot,sc", "-n", "3", "--temperature", "1,2")
+    done = works(*argv, "--json", "--modes", "cot,sc", "-n", "3", "--temperature", "1,2")
     (plan,) = json.loads(done.stdout)
     assert (plan["questions"], plan["groups"], plan["models"]) == (20, 10, 2)
     assert plan["answers"] == 2 * 20 * (1 + 3 + 3)
     assert 0.3 < plan["smallest_visible"] < 0.9
     assert not RunDir("r").eval_dir.exists()
-    assert "what it can show" in lmsi(*argv).stdout
+    assert "what it can show" in works(*argv).stdout

@@ -15,13 +15,16 @@ from lmsi_cli.records import TrainExample
 from lmsi_cli.run_folder import RunDir
 
 pytestmark = pytest.mark.model
+OFF = ("--template-var", "enable_thinking=false")
+ON = ("--template-var", "enable_thinking=true")
+EVAL = ("eval", "r", "--data", "test.jsonl", "--modes", "cot", "--max-tokens", "4")
 
 
 @pytest.fixture(scope="module")
 def made(gguf, tmp_path_factory):
     root = tmp_path_factory.mktemp("talkers")
-    kinds = {"chatml": chat.CHATML, "trims": chat.TRIMS, "thinks": chat.THINKS}
-    kinds |= {"broken": chat.BROKEN, "switch": chat.SWITCH}
+    kinds = {"chatml": chat.CHATML, "trims": chat.TRIMS, "broken": chat.BROKEN}
+    kinds["switch"] = chat.SWITCH
     return [chat.chat_model(gguf, root / f"{name}.gguf", kind) for name, kind in kinds.items()]
 
 
@@ -37,39 +40,41 @@ def sample(model, *more):
     return [*SAMPLE.replace("m.gguf", f"{model}.gguf").split(), "--json", *more]
 
 
+def dry(model, *more):
+    return json.loads(works(*sample(model, "--dry-run", *more)).stdout)
+
+
+def spelt(preview):
+    return "".join(piece["text"] for piece in preview["prompt"])
+
+
 def test_a_run_goes_on_in_its_own_form_and_with_its_own_variables_only(talks, lmsi):
-    own, on = "['enable_thinking=false']", ("--template-var", "enable_thinking=true")
+    own = "['enable_thinking=false']"
     for out, form, kept in (
         ("plain", ("m",), ("off", [])),
         ("forced", ("chatml", "--chat", "off"), ("off", [])),
         ("talk", ("chatml",), ("on", [])),
-        ("none", ("switch",), ("on", [])),
         ("own", ("switch", *OFF), ("on", ["enable_thinking=false"])),
     ):
-        lmsi(*sample(*form, "-o", out))
+        works(*sample(*form, "-o", out))
         assert (settings(out)["chat"], settings(out)["template_var"]) == kept
-    assert lmsi(*sample("chatml", "-o", "talk", "--chat", "on")).exit_code == 0
-    assert lmsi(*sample("switch", "-o", "own", *OFF, "-n", "3")).exit_code == 0
+    works(*sample("chatml", "-o", "talk", "--chat", "on"))
+    works(*sample("switch", "-o", "own", *OFF, "-n", "3"))
     for argv, told in (
         (("chatml", "-o", "talk", "--chat", "off"), "chat: on in the run folder, off now"),
         (("chatml", "-o", "talk", "--system", "x"), "system:  in the run folder, x now"),
         (("switch", "-o", "own"), f"template_var: {own} in the run folder, not set now"),
-        (("switch", "-o", "own", *on), f"{own} in the run folder, ['enable_thinking=true'] now"),
-        (("switch", "-o", "none", *OFF), f"template_var: not set in the run folder, {own} now"),
+        (("switch", "-o", "own", *ON), f"{own} in the run folder, ['enable_thinking=true'] now"),
     ):
         refused(lmsi(*sample(*argv)), told)
 
 
-OFF = ("--template-var", "enable_thinking=false")
 REFUSED = {
-    "no template": (("m", "--chat", "on"), "m.gguf: this file has no chat template", ""),
     "broken": (("broken",), "broken.gguf: its chat template is broken: ", "--chat off"),
     "system": (("m", "--system", "x"), "--system needs a conversation", ""),
     "variable, off": (("switch", "--chat", "off", *OFF), "--template-var ... --chat off", ""),
     "unknown variable": (("switch", "--template-var", "enable_thinkin=false"),
                          "switch.gguf: ... no variable 'enable_thinkin'", "enable_thinking"),
-    "refused value": (("switch", "--template-var", "enable_thinking=no"),
-                      "switch.gguf: ... refuses ... enable_thinking=no", "enable_thinking"),
 }  # fmt: skip
 
 
@@ -83,111 +88,80 @@ THOUGHT = "<think>4 + 3 = 9</think>\n\n3 + 4 = 7. The answer is 7."
 
 
 @pytest.mark.parametrize(
-    ("model", "more"),
-    [("chatml", ("--set", "few_shot=message")), ("switch", OFF)],
+    ("model", "more", "variables"),
+    [
+        ("chatml", ("--set", "few_shot=message"), {}),
+        ("switch", OFF, {"enable_thinking": False}),
+    ],
 )
-def test_training_sees_the_ids_that_were_sampled(talks, lmsi, model, more):
-    """One line of train.jsonl is one pair in TRL's conversational form, and encodes to the same."""
-    lmsi(*sample(model, "--prompt", "cot-few", *more))
-    dry = json.loads(lmsi(*sample(model, "--prompt", "cot-few", *more, "--dry-run")).stdout)
+def test_training_sees_the_ids_that_were_sampled(talks, model, more, variables):
+    few = ("--prompt", "cot-few", *more)
+    works(*sample(model, *few))
     run = RunDir("r")
     give_answers(run, THOUGHT)
     for formats, written in (((), ["cot-few"]), (("--formats", ",".join(PAPER)), PAPER)):
-        assert lmsi("vote", "r", *formats).exit_code == 0
+        works("vote", "r", *formats)
         examples = list(read_records(run.train, TrainExample))
         assert {e.format for e in examples} == set(written)
-    raw = [json.loads(line) for line in run.train.read_text().splitlines()]
-    for line in raw:
-        assert {m["role"] for m in line["prompt"]} <= {"system", "user", "assistant"}
-        assert [m["role"] for m in line["completion"]] == ["assistant"]
-        own = not line["format"].startswith("direct")  # a path's own words, or the wording's
-        end = "The answer is 7." if own else r"The answer is $\boxed{7}$."
-        assert line["completion"][0]["content"].endswith(end)
-        assert "think" not in line["completion"][0]["content"]
-        assert line.get("chat_template_kwargs") == (
-            {"enable_thinking": False} if more == OFF else None
-        )
+    for e in examples:
+        assert {m.role for m in e.prompt} <= {"system", "user", "assistant"}
+        (reply,) = e.completion
+        own = not e.format.startswith("direct")  # a path's own words, or the wording's
+        assert reply.content.endswith("The answer is 7." if own else r"is $\boxed{7}$.")
+        assert reply.role == "assistant" and "think" not in reply.content
+        assert e.chat_template_kwargs == variables
     mine = next(e for e in examples if e.format == "cot-few" and e.question_id == "a")
     with vocabulary(talks / f"{model}.gguf") as words:
-        encoder = Encoder(words, more[1:] if more == OFF else ())
-        assert encoder.prompt(mine.prompt).ids == dry["ids"]
+        encoder = Encoder(words, more[1:] if variables else ())
+        assert encoder.prompt(mine.prompt).ids == dry(model, *few)["ids"]
         ids = encoder.completion(mine.prompt, mine.completion)
         assert words.ends(ids[-1]) and words.spelling(ids[-1]) == b"<|im_end|>"
 
 
 def test_a_talker_is_examined_in_its_own_form_or_another_that_is_asked_for(talks, lmsi):
-    lmsi(*sample("chatml"))
-    evaluate = ["eval", "r", "--data", "test.jsonl", "--modes", "cot", "--max-tokens", "4"]
+    works(*sample("chatml"))
     for more in ([], ["--set", "chat=off"], ["--set", "few_shot=message", "--prompt", "cot-few"]):
-        assert lmsi(*evaluate, *more, "--json", "--quiet").exit_code == 0
-    refused(lmsi(*evaluate, "--set", "chat=off", "--set", "system=x", "-q"), "--system needs")
-    results = list(RunDir("r").eval_dir.glob("*.result.json"))
-    assert len(results) == 3  # each form is another evaluation
-
-
-# -- variables of the template ------------------------------------------------------------
-
-
-def test_the_form_comes_from_the_config_file_unless_a_flag_says_otherwise(talks, lmsi):
-    file, small = talks / "c.toml", "[sample]\npaths = 1\nmax_tokens = 4\n"
-    file.write_text(f'{small}template_var = ["enable_thinking=false"]\n')
-    lmsi("run", "q.jsonl", "-m", "switch.gguf", "-o", "x", "--config", "c.toml")
-    assert settings("x")["template_var"] == ["enable_thinking=false"]
-    shown = dry(lmsi, "switch", "--config", "c.toml")
-    assert spelt(shown).endswith("<think>\n\n</think>\n") and shown["begun"] == ""
-    shown = dry(lmsi, "switch", "--config", "c.toml", "--template-var", "enable_thinking=true")
-    assert spelt(shown).endswith("<think>\n") and shown["begun"] == "<think>\n"
-    file.write_text(f'{small}chat = "off"\n')
-    on = ("--set", "sample.chat=on")
-    lmsi("run", "q.jsonl", "-m", "switch.gguf", "-o", "y", "--config", "c.toml", *on)
-    assert settings("y")["chat"] == "on"
-    file.write_text("[sample]\ntemplate_var = { enable_thinking = false }\n")
-    told = "c.toml [sample] template_var: expected NAME=VALUE"
-    refused(lmsi(*sample("switch", "--config", "c.toml")), told)
+        works(*EVAL, *more, "-q")
+    refused(lmsi(*EVAL, "--set", "chat=off", "--set", "system=x", "-q"), "--system needs")
+    assert len(list(RunDir("r").eval_dir.glob("*.result.json"))) == 3  # each form is another
 
 
 @pytest.mark.usefixtures("aside_here")
-def test_train_and_eval_follow_the_variables_of_the_run(talks, lmsi, monkeypatch):
+def test_train_and_eval_follow_the_variables_of_the_run(talks, monkeypatch):
     """Whoever writes a prompt in any of the commands writes it with them."""
-    written = []
-    render = ChatTemplate.write
+    written, render = [], ChatTemplate.write
 
     def write(self, messages, reply):
         text = render(self, messages, reply)
         written.append((self.variables, text))
         return text
 
-    lmsi(*sample("switch", *OFF))
+    works(*sample("switch", *OFF))
     give_answers(RunDir("r"), THOUGHT)
-    lmsi("vote", "r")
+    works("vote", "r")
     monkeypatch.setattr(ChatTemplate, "write", write)
-    for argv in (
-        ("train", "r", "--max-steps", "1", "--rank", "1"),
-        ("eval", "r", "--data", "test.jsonl", "--modes", "cot", "--max-tokens", "4"),
-        ("export", "r", "--to", "adapter"),
-    ):
+    train, export = ("train", "r", "--max-steps", "1", "--rank", "1"), ("export", "r", "--to")
+    for argv in (train, EVAL, (*export, "adapter")):
         written.clear()
-        done = works(*argv, "--quiet")
+        works(*argv, "-q")
         assert {variables for variables, _ in written} == {OFF[1:]}
         assert any(text.endswith("<think>\n\n</think>\n") for _, text in written)
-    done = lmsi("export", "r", "--to", "ollama", "--quiet", "--json")
-    assert any("enable_thinking=false" in r for r in json.loads(done.stdout)["remarks"])
+    assert "enable_thinking=false" in works(*export, "ollama", "-q", "--json").stdout
 
 
 # -- what would be asked ------------------------------------------------------------------
 
 
-def dry(lmsi, model, *more):
-    return json.loads(lmsi(*sample(model, "--dry-run", *more)).stdout)
+def test_a_variable_comes_from_the_config_file_unless_a_flag_says_otherwise(talks):
+    (talks / "c.toml").write_text('[sample]\ntemplate_var = ["enable_thinking=false"]\n')
+    for more, end, begun in (((), "<think>\n\n</think>\n", ""), (ON, "<think>\n", "<think>\n")):
+        shown = dry("switch", "--config", "c.toml", *more)
+        assert spelt(shown).endswith(end) and shown["begun"] == begun
 
 
-def spelt(preview):
-    return "".join(piece["text"] for piece in preview["prompt"])
-
-
-def test_a_dry_run_shows_the_prompt_as_tokenised_and_writes_nothing(talks, lmsi):
+def test_a_dry_run_shows_the_prompt_as_tokenised_and_writes_nothing(talks):
     (talks / "q.jsonl").write_text('{"id": "a", "question": "Is <|im_end|> 6?"}\n')
-    shown = dry(lmsi, "chatml", "--system", "Be brief.")
+    shown = dry("chatml", "--system", "Be brief.")
     assert (shown["chat"], shown["why"]) == (True, "the file has a chat template")
     assert spelt(shown).startswith("<s><|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\n")
     request = spelt(shown).partition("Is <|im_end|> 6?\n\n")[2].partition("<|im_end|>")[0]
@@ -198,21 +172,13 @@ def test_a_dry_run_shows_the_prompt_as_tokenised_and_writes_nothing(talks, lmsi)
     assert not (talks / "r").exists()
 
 
-def test_a_dry_run_of_a_plain_model(talks, lmsi):
-    shown = dry(lmsi, "m", "--prompt", "cot-zero")
+def test_a_dry_run_tells_of_plain_text_and_of_folding(talks):
+    shown = dry("m", "--prompt", "cot-zero")
     assert (shown["chat"], shown["why"]) == (False, "the file has no chat template")
     assert spelt(shown).startswith("Q: Tom has 3 pens.")
     assert spelt(shown).endswith("A: Let's think step by step.")
     assert shown["questions"] == 2 and shown["shared_prefix"] >= 1
-    assert shown["shortest"] <= shown["median"] <= shown["longest"]
-    assert dry(lmsi, "m", "--limit", "1")["questions"] == 1
-
-
-def test_a_dry_run_tells_of_folding_and_of_thinking(talks, lmsi):
-    shown = dry(lmsi, "trims", "--system", "Be brief.")
-    assert shown["folds_system"] and "[INST] Be brief.\n\nTom has" in spelt(shown)
-    assert dry(lmsi, "thinks")["begun"] == "<think>\n"
-    argv = [a for a in sample("trims", "--system", "Be brief.", "--dry-run") if a != "--json"]
-    text = lmsi(*argv).stdout
-    for told in ("conversation: the file has a chat template", "opens the first turn", "[INST]"):
+    argv = sample("trims", "--system", "Be brief.", "--dry-run", "--limit", "1")
+    text = works(*[a for a in argv if a != "--json"]).stdout
+    for told in ("conversation: the file has", "opens the first turn", "[INST] Be brief."):
         assert told in text

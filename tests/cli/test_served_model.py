@@ -6,31 +6,24 @@ What this server does with n, seeds and log-probabilities is told in docs/server
 import json
 
 import pytest
-from commands import by_key, call, settings
+from commands import by_key, settings, works
 from servers import llama_server
 
-pytest.importorskip("fastapi")
-pytest.importorskip("sse_starlette")
-pytest.importorskip("starlette_context")
-pytest.importorskip("pydantic_settings")
+for name in ("fastapi", "sse_starlette", "starlette_context", "pydantic_settings"):
+    pytest.importorskip(name)
 pytestmark = [pytest.mark.model, pytest.mark.slow]
 
-ASKED = [
-    "Tom has 3 pens. Tom gets 4 more pens. How many pens does Tom have now?",
-    "Anna buys 2 boxes with 5 cards each. How many cards does Anna have?",
-    "Ben has 9 coins. Ben gives 4 coins away. How many coins does Ben have left?",
-]
+ASKED = "Tom has {} pens. Tom gets 4 more pens. How many pens does Tom have now?"
 
 
 def sample(out, *more):
-    done = call("sample", "q.jsonl", "-o", out, "-q", "--task", "tinymath", *more)
-    assert done.exit_code == 0, done.stderr
+    works("sample", "q.jsonl", "-o", out, "-q", "--task", "tinymath", *more)
     return by_key(out)
 
 
 def test_its_greedy_paths_are_those_of_the_local_engine(here, gguf):
-    lines = [{"id": f"q{i}", "question": text} for i, text in enumerate(ASKED)]
-    (here / "q.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines))
+    lines = [json.dumps({"id": f"q{i}", "question": ASKED.format(i + 3)}) for i in range(3)]
+    (here / "q.jsonl").write_text("\n".join(lines))
     greedy = ("--temperature", "0", "--paths", "1", "--max-tokens", "256")  # its context has 512
     with llama_server(gguf, here / "log") as url:
         server = ("--engine", "openai", "--base-url", url, "--model", "tiny", "--chat", "off")

@@ -4,11 +4,13 @@ The servers answer from a script; each way was met in the field, and docs/server
 """
 
 import json
-from collections import Counter
 
 import pytest
 from commands import ask, by_key, notes, options, refused, settings, works
 from servers import Front, Model, changed
+
+from lmsi_cli.jsonl import read_records
+from lmsi_cli.records import TrainExample
 
 
 def test_conversations_are_the_default_and_said(here):
@@ -29,96 +31,79 @@ OFF = ("--template-var", "enable_thinking=false", "--template-var", "effort=low"
 
 
 def test_variables_of_the_template_go_to_the_server_and_belong_to_the_run(here, lmsi):
+    wanted = {"enable_thinking": False, "effort": "low"}
     with Front(Model()) as front:
         ask(lmsi, front, "--chat", "on", *OFF)
-        how = ["--data", "test.jsonl", "--modes", "cot", "-q", "--engine", "openai"]
-        assert lmsi("eval", "run", *how).exit_code == 0
-        wanted = {"enable_thinking": False, "effort": "low"}
+        works("eval", "run", "--data", "test.jsonl", "--modes", "cot", "-q", "--engine", "openai")
         assert len(front.posts) == 4 + 5  # a trial in both
         assert all(p["chat_template_kwargs"] == wanted for p in front.posts)
         refused(ask(lmsi, front, "--chat", "on", code=1), "template_var: ['enable_thinking=false'")
-        assert lmsi("vote", "run", "-q").exit_code == 0
-    lines = (here / "run" / "train.jsonl").read_text().splitlines()
-    assert lines and all(json.loads(line)["chat_template_kwargs"] == wanted for line in lines)
+        works("vote", "run", "-q")
+    examples = [*read_records(here / "run" / "train.jsonl", TrainExample)]
+    assert examples and all(e.chat_template_kwargs == wanted for e in examples)
 
 
-SAYS = "2 + 2 = 4. The answer is 4."
+SAYS, FIVE = "2 + 2 = 4. The answer is 4.", "The answer is 5."
 TEXT = {"type": "text", "text": SAYS}
+THOUGHT = f"<think>{FIVE}</think>{SAYS}"
 
 
-def replying(message, **more):
-    """Draw from a server whose replies are this message."""
+def thinking(what):
+    return {"type": "thinking", "thinking": what}
 
+
+SPOKEN = {  # a message, and its text
+    "a part": ({"content": [TEXT]}, SAYS),
+    "pieces": ({"content": ["2 + 2 = 4. ", {"type": "output_text", "text": SAYS[11:]}]}, SAYS),
+    "magistral": ({"content": [thinking([{"type": "text", "text": FIVE}]), TEXT]}, THOUGHT),
+    "thinking": ({"content": [thinking(FIVE), TEXT]}, THOUGHT),
+    "reasoning": ({"content": [{"type": "reasoning", "text": FIVE}, TEXT]}, THOUGHT),
+    "half a character": ({"content": f"\ud83d {SAYS}"}, f"\ufffd {SAYS}"),
+    "reference": ({"content": [{"type": "reference", "reference_ids": [1]}, TEXT]}, SAYS),
+    "reasoning apart": ({"content": SAYS, "reasoning_content": FIVE}, THOUGHT),
+    "thoughts only": ({"content": "", "reasoning_content": SAYS}, f"<think>{SAYS}</think>"),
+    "no content": ({"content": None, "reasoning": SAYS}, f"<think>{SAYS}"),
+    "a blank": ({"content": " \n", "reasoning_content": SAYS}, f"<think>{SAYS}</think> \n"),
+    "a part of thoughts": ({"content": [thinking(SAYS)]}, f"<think>{SAYS}"),
+    "cut off": ({"content": None, "reasoning": "2 + "}, "<think>2 + "),
+}
+
+
+@pytest.mark.parametrize(("message", "text"), SPOKEN.values(), ids=SPOKEN.keys())
+def test_thoughts_are_told_from_the_answer_and_alone_are_noted(here, caplog, message, text):
     def change(found):
         for choice in found["choices"]:
+            why = "length" if text.endswith("+ ") else "stop"
             choice.pop("logprobs", None)
-            choice.update(message={"role": "assistant", **message}, **more)
+            choice.update(message={"role": "assistant", **message}, finish_reason=why)
 
     with Front(changed(change)) as front:
         works("sample", "q.jsonl", "-o", "run", "-n", "4", "-q", *options(front))
-    return by_key().values()
-
-
-@pytest.mark.parametrize(
-    ("content", "text"),
-    [
-        ([TEXT], SAYS),
-        (["2 + 2 = 4. ", {"type": "output_text", "text": "The answer is 4."}], SAYS),
-        ([{"type": "thinking", "thinking": [{"type": "text", "text": "The answer is 5."}]}, TEXT],
-         f"<think>The answer is 5.</think>{SAYS}"),
-        ([{"type": "thinking", "thinking": "5?"}, TEXT], f"<think>5?</think>{SAYS}"),
-        ([{"type": "reasoning", "text": "5?"}, TEXT], f"<think>5?</think>{SAYS}"),
-        ([{"type": "reference", "reference_ids": [1]}, TEXT], SAYS),
-    ],
-    ids=["text", "pieces", "magistral", "thinking", "reasoning", "reference"],
-)  # fmt: skip
-def test_content_in_parts(here, content, text):
-    drawn = replying({"content": content})
-    assert {(p["text"], p["predicted_answer"]) for p in drawn} == {(text, "4")}
-
-
-@pytest.mark.parametrize(
-    ("message", "reason", "thoughts"),
-    [
-        ({"content": "", "reasoning_content": SAYS}, "stop", True),
-        ({"content": None, "reasoning": SAYS}, "stop", True),
-        ({"content": " \n", "reasoning_content": SAYS}, "stop", True),
-        ({"content": [{"type": "thinking", "thinking": SAYS}]}, "stop", True),
-        ({"content": "", "reasoning_content": "2 + "}, "length", False),
-        ({"content": SAYS, "reasoning_content": "2 + 2"}, "stop", False),
-    ],
-    ids=["reasoning_content", "reasoning", "blank", "part", "cut off", "and an answer"],
-)
-def test_thoughts_are_never_the_answer_and_that_is_said(here, caplog, message, reason, thoughts):
-    drawn = replying(message, finish_reason=reason)
-    answer = "4" if message["content"] == SAYS else None
-    assert Counter(p["predicted_answer"] for p in drawn) == {answer: 12}
+    assert len(front.posts) == 4  # none is asked for again
+    answer = "4" if text in (SAYS, THOUGHT, f"\ufffd {SAYS}") else None
+    assert {(p["text"], p["predicted_answer"]) for p in by_key().values()} == {(text, answer)}
     found = notes(caplog, "thoughts only")
     assert [("12 of 12" in note, "reasoning format" in note) for note in found] == (
-        [(False, True), (True, True)] if thoughts else []
+        [] if answer or text.endswith("+ ") else [(False, True), (True, True)]
     )
 
 
 # -- why a text ended ------------------------------------------------------------------------
 
 BOXED = r" 2 + 2 = 4, so \boxed{4}"
+ENDED, CUT_OFF = ("eos", False), ("length", False)  # as what, and whether that is noted
+WHY = [
+    *((BOXED, word, ENDED) for word in ("stop", "eos_token", "STOP", "end_turn")),
+    *((BOXED, word, CUT_OFF) for word in ("length", "max_tokens", "MAX_TOKENS")),
+    (BOXED, "finished\x1b[2J", ("eos", True)),
+    (" So 2 + 2 = 4. The answer is 4", None, ("eos", True)),
+    (" 2 + 2 = 4, and 4 times", None, ("length", True)),
+    (r" so \boxed{4", "", ("length", True)),
+    (r"<think> so \boxed{4}, or", "", ("length", True)),
+]
 
 
-@pytest.mark.parametrize(
-    ("text", "reason", "ended"),  # as what, and whether that is noted
-    [
-        *(
-            (BOXED, word, ("eos", False))
-            for word in ("stop", "eos_token", "eos", "STOP", "end_turn")
-        ),
-        *((BOXED, word, ("length", False)) for word in ("length", "max_tokens", "MAX_TOKENS")),
-        *((BOXED, word, ("eos", True)) for word in ("finished\x1b[2J", None, "")),
-        (" So 2 + 2 = 4. The answer is 4", None, ("eos", True)),
-        (" 2 + 2 = 4, and 4 times", None, ("length", True)),
-        (r" so \boxed{4", "", ("length", True)),
-        (r"<think> so \boxed{4}, or", "", ("length", True)),
-    ],
-)
+@pytest.mark.parametrize(("text", "reason", "ended"), WHY)
 def test_why_a_text_ended_is_read_or_guessed(here, lmsi, caplog, text, reason, ended):
     def change(found):
         for choice in found["choices"]:
@@ -134,16 +119,16 @@ def test_why_a_text_ended_is_read_or_guessed(here, lmsi, caplog, text, reason, e
 # -- prompts that a server cuts in silence ---------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("tokens", "lengths", "noted"),
-    [
-        (128, (600, 900), True),  # one number for two lengths
-        (128, (100, 4000), True),  # far too few
-        (10_000, (60, 600, 610, 900, 4000), False),
-        (1, (60, 600, 610, 900, 4000), False),  # what no cache had
-        (0, (60, 600, 610, 900, 4000), False),
-    ],
-)
+RISING = (60, 600, 610, 900, 4000)
+CUT = [  # the most tokens that the server counts, letters of the questions, and whether it is told
+    (128, (600, 900), True),  # one number for two lengths
+    (128, (100, 4000), True),  # far too few
+    (10_000, RISING, False),
+    (1, RISING, False),  # what no cache had
+]
+
+
+@pytest.mark.parametrize(("tokens", "lengths", "noted"), CUT)
 def test_prompts_that_a_server_cuts_are_told(here, lmsi, caplog, tokens, lengths, noted):
     lines = [{"id": f"q{i}", "question": "ha " * (n // 3)} for i, n in enumerate(lengths)]
     (here / "q.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines))
