@@ -26,9 +26,9 @@ else:
     CONTEXT.set_forkserver_preload(IMPORTED)
 
 
-def lmsi(*argv, err):
+def lmsi(*argv, err, env=None):
     """Start the command; what it says to stderr is in the file ``err``."""
-    return _start(_lmsi, argv, os.devnull, err)
+    return _start(_lmsi, argv, os.devnull, err, env)
 
 
 def script(file, *argv, out, err, env=None):
