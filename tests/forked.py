@@ -29,9 +29,9 @@ else:
     CONTEXT.set_forkserver_preload(IMPORTED)
 
 
-def lmsi(*argv, err):
+def lmsi(*argv, err, env=None):
     """Start the command; what it says to stderr is in the file ``err``."""
-    return script("lmsi", *argv, out=os.devnull, err=err)
+    return script("lmsi", *argv, out=os.devnull, err=err, env=env)
 
 
 def script(file, *argv, out, err, env=None):

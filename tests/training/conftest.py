@@ -28,10 +28,8 @@ def run(gguf, tmp_path):
     told = {"model": str(gguf), "model_sha256": sha256_file(gguf), "chat": "off"}
     folder.save_settings("sample", {**told, "task": "auto", "task_name": "number"})
     folder.questions.write_text('{"id":"x","question":"How many legs have 3 dogs?"}\n')
-    asks, says = (
-        "Q: Ann has {0} pens and buys {0}. How many pens?\nA:",
-        " {0} + {0} = {1}. It is {1}.",
-    )
+    asks = "Q: Ann has {0} pens and buys {0}. How many pens?\nA:"
+    says = " {0} + {0} = {1}. It is {1}."
     pairs = [example(f"q{n}", asks.format(n), says.format(n, 2 * n)) for n in range(2, 8)]
     folder.train.write_bytes(msgspec.json.Encoder().encode_lines(pairs))
     return folder

@@ -5,10 +5,19 @@ Written anew from what the converter does (its ``conversion/`` folder), and kept
 llama.cpp's logits would tell.
 """
 
+import tomllib
+from pathlib import Path
+
 import gguf
 import numpy as np
 from broken_models import finish
 
+ARCHITECTURES = Path(__file__).with_name("architectures.toml").read_text()
+CASES = {
+    name: {"arch": arch, "model": arch, "config": {}} | case
+    for name, case in tomllib.loads(ARCHITECTURES).items()
+    for arch in [name.partition(",")[0]]
+}
 BYTES = 256
 SPECIAL = ["<s>", "</s>", "<pad>", "<|im_start|>"]
 WORDS = ["Ġt", "he", "Ġthe", "er", "Ġ2", "an", "Ġan", "Ġis"]
@@ -32,9 +41,8 @@ def add_vocabulary(writer, size):
 
 def rotary(w, heads):
     """Llama's halves interleaved, as for the original checkpoints' arithmetic."""
-    return (
-        w.reshape(heads, 2, w.shape[0] // heads // 2, *w.shape[1:]).swapaxes(1, 2).reshape(w.shape)
-    )
+    halves = w.reshape(heads, 2, -1, *w.shape[1:])
+    return halves.swapaxes(1, 2).reshape(w.shape)
 
 
 def fused(w, groups, size):
@@ -52,18 +60,15 @@ SHIFTED = ("gemma", "gemma2", "gemma3", "nemotron")
 def tensors(model, arch):
     """Name and numbers of each tensor of the file, float32."""
     config = model.config
-    heads = config.num_attention_heads
-    kv = kv_heads(config, arch)
+    heads, kv = config.num_attention_heads, kv_heads(config, arch)
     number = next(k for k, name in gguf.MODEL_ARCH_NAMES.items() if name == arch)
     names = gguf.get_tensor_name_map(number, config.num_hidden_layers)
     for ours, tensor in model.state_dict().items():
         if ours == "lm_head.weight" and config.tie_word_embeddings:
             continue
         w = tensor.float().numpy()
-        if arch in ROTARY and "q_proj" in ours:
-            w = rotary(w, heads)
-        if arch in ROTARY and "k_proj" in ours:
-            w = rotary(w, kv)
+        if arch in ROTARY and ("q_proj" in ours or "k_proj" in ours):
+            w = rotary(w, heads if "q_proj" in ours else kv)
         if arch in FUSED and "query_key_value" in ours:
             w = fused(w, heads if arch != "falcon" else kv, config.hidden_size // heads)
         if arch == "gpt2" and w.ndim == 2 and ".c_" in ours:
@@ -110,27 +115,22 @@ def header(writer, config, arch):
     if (size := config.to_dict().get("head_dim")) is not None:
         writer.add_key_length(size)
         writer.add_value_length(size)
-    header_norms(writer, get, arch)
     header_rope(writer, config, size or hidden // heads, arch)
     for name, add in EXTRA.items():
         if (value := get(name)) is not None:
             getattr(writer, add)(value)
-    if arch in ("gptneox", "stablelm"):
-        writer.add_parallel_residual(config.use_parallel_residual)
+    if arch == "olmo":  # it has no name for it
+        writer.add_layer_norm_eps(1e-5)
     if arch in ("gemma2", "gemma3", "phi3"):
         writer.add_sliding_window(config.sliding_window or 0)
 
 
-def header_norms(writer, get, arch):
-    if (eps := get("rms_norm_eps", "norm_eps")) is not None:
-        writer.add_layer_norm_rms_eps(eps)
-    special = {"nemotron": get("norm_eps"), "olmo": 1e-5}
-    eps = special.get(arch) or get("layer_norm_eps", "layer_norm_epsilon", "norm_epsilon")
-    if eps is not None:
-        writer.add_layer_norm_eps(eps)
-
-
 EXTRA = {
+    "rms_norm_eps": "add_layer_norm_rms_eps",
+    "norm_eps": "add_layer_norm_eps",
+    "layer_norm_eps": "add_layer_norm_eps",
+    "layer_norm_epsilon": "add_layer_norm_eps",
+    "norm_epsilon": "add_layer_norm_eps",
     "attn_logit_softcapping": "add_attn_logit_softcapping",
     "final_logit_softcapping": "add_final_logit_softcapping",
     "attention_multiplier": "add_attention_scale",
@@ -143,6 +143,7 @@ EXTRA = {
     "moe_intermediate_size": "add_expert_feed_forward_length",
     "shared_expert_intermediate_size": "add_expert_shared_feed_forward_length",
     "clip_qkv": "add_clamp_kqv",
+    "use_parallel_residual": "add_parallel_residual",
 }
 
 

@@ -1,178 +1,184 @@
-"""What a folder gives to train on, and packing, which is only a matter of speed."""
+"""What a folder gives to train on; a step's loss is the formula's, however its rows are packed."""
 
+import json
 from types import SimpleNamespace
 
 import pytest
-from builders import example, preference
-from toys import CODEC, gradient, moved
+from builders import Watcher, example, preference
+from toys import CODEC, gradient, job, moved
 
 from lmsi_cli.config import TrainConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.jsonl import write_records
 from lmsi_cli.run_folder import RunDir
 from lmsi_cli.training import attention
-from lmsi_cli.training.attention import NAME, Piece, install, supports
-from lmsi_cli.training.data import (
-    Row,
-    TokenExample,
-    pack,
-    tokenize,
-)
+from lmsi_cli.training.adapter import trainable
+from lmsi_cli.training.data import pack, single, tokenize
 from lmsi_cli.training.examples import chosen, one_each, origin, read, split
-from lmsi_cli.training.loop import speed_up
-from lmsi_cli.training.losses import accumulate, token_losses
+from lmsi_cli.training.loop import LOG, fit, speed_up
+from lmsi_cli.training.losses import accumulate
 
 
-def pair(prompt, completion, kind="cot-zero"):
-    return example("q1", prompt, completion, format=kind)
+@pytest.fixture
+def pairs(examples):
+    """Six pairs of three formats: each example's completion against another one."""
+    made = []
+    for i, e in enumerate(examples[:6]):
+        other = [*e.completion[:2], (e.completion[-1] + 7) % 64, i + 1]
+        made.append(e._replace(weight=(i + 1) / 8, rejected=other))
+    return made
 
 
-def test_a_pair_becomes_prompt_ids_with_bos_and_completion_ids_with_eos():
-    [example], dropped = tokenize([pair("ab", "c")], CODEC, 16)
-    assert (example.prompt, example.completion, dropped) == ([1, 97, 98], [99, 2], 0)
-    assert example.name == "q1 (cot-zero)"
+def test_texts_become_ids_and_a_pair_with_one_long_side_is_left_out():
+    [one], _ = tokenize([example(prompt="ab", completion="c")], CODEC, 10)
+    assert (one.prompt, one.completion, one.name) == ([1, 97, 98], [99, 2], "q1 (cot-zero)")
+    made = [preference(prompt="ab", chosen="c", rejected=x) for x in ("de", "d" * 20)]
+    [pair], dropped = tokenize(made, CODEC, 10)
+    assert (pair.prompt, pair.weight, dropped) == ([1, 97, 98], 0.5, 1)
+    assert (pair.completion, pair.rejected) == ([99, 2], [100, 101, 2])
 
 
 def test_each_format_gets_its_own_longest_common_prefix():
-    few = "x" * 20
-    texts = [
-        pair(few + "ab", "1", "cot-few"),
-        pair(few + "ac", "1", "cot-few"),
-        pair("y" * 20 + "a", "1", "direct-few"),
-        pair("y" * 20 + "b", "1", "direct-few"),
-        pair("short a", "1"),
-        pair("short b", "1"),
-    ]
+    few, other = "x" * 20, "y" * 20
+    asked = {
+        "cot-few": [few + "ab", few + "ac"],
+        "direct-few": [other + "a", other + "b"],
+        "cot-zero": ["short a", "short b"],
+    }
+    texts = [example(prompt=p, format=kind) for kind, both in asked.items() for p in both]
     kept, _ = tokenize(texts, CODEC, 100)
     assert [e.shared for e in kept] == [22, 22, 21, 21, 0, 0]  # BOS counts; 7 are not worth it
 
 
-def test_a_row_holds_the_prefix_once():
-    both = [TokenExample([5, 6, 7], [8], shared=2), TokenExample([5, 6, 9], [4], shared=2)]
-    assert pack(both) == [
-        Row(
-            ids=[5, 6, 7, 8, 9, 4],
-            positions=[0, 1, 2, 3, 2, 3],
-            pieces=[Piece(2, None), Piece(2, 0), Piece(2, 0)],
-            keep=[2, 4],
-            labels=[8, 4],
-            parts=[(1, 1.0), (1, 1.0)],
-        )
-    ]
-
-
-def test_rows_fill_up_to_the_limit_and_lose_nothing(examples):
+def test_rows_fill_up_to_the_limit_lose_nothing_and_hold_a_prefix_once(examples):
     for limit in (0, 40, 60, 100, 1000):
         rows = pack(examples, limit)
         assert sum(len(r.labels) for r in rows) == sum(len(e.completion) for e in examples)
         assert all(len(r.ids) <= limit or len(r.pieces) <= 2 for r in rows)
-        assert all(sum(p.length for p in r.pieces) == len(r.ids) for r in rows)
-    assert len(pack(examples, 1000)) == 1
+    [row] = rows
+    assert len(row.ids) == 20 + 30 + sum(e.length - e.shared for e in examples)
 
 
-def test_a_packed_row_is_refused_without_its_attention(tiny, examples):
-    with pytest.raises(ValueError, match=NAME):
-        token_losses(tiny(), pack(examples)[0], "fp32")
+def test_a_pair_holds_its_prompt_once_and_is_never_torn(pairs):
+    both = [pairs[0], pairs[3]]  # of one format, with 20 ids in common
+    [row] = pack(both)
+    prompts = sum(len(p.prompt) - 1 - p.shared for p in both)
+    assert len(row.ids) == 20 + prompts + sum(1 + len(e.completion) for e in single(both))
+    for limit in (1, 40, 70, 1000):
+        rows = pack(pairs, limit)
+        assert all(len(row.parts) % 2 == 0 for row in rows)
+        assert sum(len(row.parts) for row in rows) == 12
+    assert [len(row.parts) for row in pack(pairs, 0)] == [1] * 12
 
 
-@pytest.mark.parametrize(
-    ("config", "fits"),
-    [
-        ({"model_type": "llama"}, True),
-        ({"model_type": "qwen2", "layer_types": ["full_attention"] * 2, "sliding_window": None},
-         True),
-        ({"model_type": "phi3", "sliding_window": 4096}, True),
-        ({"model_type": "phi3", "sliding_window": 100}, False),
-        ({"model_type": "qwen3", "layer_types": ["full_attention", "sliding_attention"]}, False),
-        ({"model_type": "gemma2"}, False),
-        ({}, False),
-    ],
-)  # fmt: skip
-def test_only_plain_causal_attention_is_packed(config, fits):
-    assert supports(SimpleNamespace(**config), 2048) is fits
+def test_only_plain_causal_attention_is_packed():
+    for window, fits in ((2048, True), (2047, False)):
+        config = SimpleNamespace(model_type="phi3", sliding_window=window)
+        assert attention.supports(config, 2048) is fits
+    mixed = SimpleNamespace(model_type="qwen3", layer_types=["full_attention", "sliding_attention"])
+    assert not attention.supports(mixed, 2048)
 
 
 # -- the loss of a step ----------------------------------------------------------------------------
 
 
-def slow(model, examples):
-    """The mean over all completion tokens, an example at a time, by the model's code."""
+def logs(model, example):
+    """A completion's log-probability by the model's own code, one sequence at a time."""
     import torch
-    from torch.nn.functional import cross_entropy
 
-    total, tokens = 0.0, 0
-    for e in examples:
-        ids = torch.tensor([e.prompt + e.completion])
-        logits = model(input_ids=ids, use_cache=False).logits[0, len(e.prompt) - 1 : -1]
-        total = total + cross_entropy(logits, torch.tensor(e.completion), reduction="sum")
-        tokens += len(e.completion)
-    return total / tokens
+    ids = torch.tensor([example.prompt + example.completion])
+    found = model(input_ids=ids, use_cache=False).logits[0].log_softmax(-1)
+    return sum(found[i - 1, ids[0, i]] for i in range(len(example.prompt), ids.shape[1]))
 
 
-@pytest.mark.parametrize("limit", [0, 60, 1000], ids=["a row each", "some rows", "one row"])
+def slow_loss(model, batch, config):
+    """The mean over all completion tokens; of pairs, TRL's DPO loss times each weight.
+
+    That is ``sigmoid``, plus ``rpo_alpha`` of the chosen one.
+    """
+    import torch
+    from torch.nn.functional import logsigmoid
+
+    if config.loss == "sft":
+        return -sum(logs(model, e) for e in batch) / sum(len(e.completion) for e in batch)
+    total = 0.0
+    for pair in batch:
+        with torch.no_grad(), model.disable_adapter():
+            ref_chosen, ref_rejected = (logs(model, side) for side in single([pair]))
+        chosen, rejected = (logs(model, side) for side in single([pair]))
+        delta = (chosen - ref_chosen) - (rejected - ref_rejected)
+        nll = -chosen / len(pair.completion)
+        total = total + pair.weight * (-logsigmoid(config.beta * delta) + config.rpo_alpha * nll)
+    return total / len(batch)
+
+
+@pytest.fixture(params=[0, 1 << 19], ids=["torch's attention", "ours"])
+def kernel(request, monkeypatch):
+    monkeypatch.setattr(attention, "SMALL", request.param)
+
+
+CONFIGS = [
+    TrainConfig(loss=loss, rpo_alpha=alpha, row_tokens=limit)
+    for loss, alpha in (("sft", 1.0), ("scpo", 0.0), ("scpo", 1.0))
+    for limit in (0, 60, 1000)  # a row each, some rows, one row
+]
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda c: f"{c.loss} {c.rpo_alpha} {c.row_tokens}")
 @pytest.mark.parametrize("by_hand", [False, True], ids=["libraries", "fused"])
-@pytest.mark.parametrize("small", [0, 1 << 19], ids=["fused attention", "plain attention"])
-def test_every_token_counts_the_same_however_packed(
-    tiny, examples, monkeypatch, limit, by_hand, small
-):
-    monkeypatch.setattr(attention, "SMALL", small)
-    model = moved(tiny())
-    wanted = slow(model, examples)
-    wanted.backward()
-    theirs = gradient(model)
+@pytest.mark.usefixtures("kernel")
+def test_a_step_is_that_of_one_sequence_at_a_time(tiny, examples, pairs, config, by_hand):
+    batch = pairs if config.loss == "scpo" else examples
+    model = moved(tiny(), seed=1)
+    slow = slow_loss(model, batch, config)
+    slow.backward()
+    wanted = gradient(model)
     model.zero_grad()
-    install(model)
+    attention.install(model)
     if by_hand:
-        assert speed_up(model, "fp32", limit)
-    count = sum(e.predicted for e in examples)
-    figures = accumulate(model, examples, TrainConfig(row_tokens=limit), "fp32", count)
-    assert figures["loss"] == pytest.approx(wanted.item(), rel=1e-6)
-    # torch's own kernel lies up to 3e-5 from a float64 run of the same, ours at 1.3e-5
-    assert (gradient(model) - theirs).norm() < (2e-5 if small else 1e-4) * theirs.norm()
+        assert speed_up(model, "fp32", config.row_tokens)
+    over = len(pairs) if config.loss == "scpo" else sum(e.predicted for e in examples)
+    figures = accumulate(model, batch, config, "fp32", over)
+    assert figures["loss"] == pytest.approx(slow.item(), rel=1e-5)
+    assert (gradient(model) - wanted).norm() < 1e-4 * wanted.norm()
+
+
+def test_the_base_does_not_depend_on_the_adapter_and_is_free_to_train_again(tiny, pairs):
+    rewards = []
+    for model in (tiny(), moved(tiny())):
+        attention.install(model)
+        config = TrainConfig(loss="scpo", beta=0.5, rpo_alpha=1.0, row_tokens=1000)
+        rewards.append(accumulate(model, pairs, config, "fp32", len(pairs)))
+        assert all(p.requires_grad for p in trainable(model).values())
+    still, away = rewards  # at first B is zero, and nothing moved
+    assert still["rewards_chosen"] == still["rewards_rejected"] == still["rewards_accuracies"] == 0
+    assert abs(away["rewards_chosen"]) > 0.1
+
+
+def test_training_draws_the_sides_apart_and_the_log_says_so_in_trl_s_words(tiny, pairs, tmp_path):
+    fit(tiny(), job(pairs, tmp_path, max_steps=30, loss="scpo"), Watcher())
+    first, *_, last = map(json.loads, (tmp_path / LOG).read_text().splitlines())
+    margin = last["rewards/chosen"] - last["rewards/rejected"]
+    assert first["rewards/margins"] == 0 and last["rewards/margins"] == pytest.approx(margin)
+    assert margin > 1 and last["rewards/accuracies"] == 1
+    assert last["loss"] < first["loss"] / 2
 
 
 # -- what a folder gives to train on ---------------------------------------------------------------
 
 
-SCPO = TrainConfig(loss="scpo")
-
-
-@pytest.fixture
-def run(tmp_path):
-    run = RunDir(tmp_path)
-    write_records(run.train, [example("q1"), example("q2"), example("q1")])
+def test_the_loss_says_which_file_is_read_and_named_by_its_hash(tmp_path):
+    run, scpo = RunDir(tmp_path), TrainConfig(loss="scpo")
+    write_records(run.train, [example("q1"), example("q2")])
     write_records(run.pairs, [preference(), preference(0.0)])
-    return run
-
-
-def test_the_loss_says_which_file_is_read_and_named_by_its_hash(run):
-    assert list(read(run, TrainConfig())) == [example("q1"), example("q2"), example("q1")]
-    assert list(read(run, SCPO)) == [preference(), preference(0.0)]
+    assert list(read(run, TrainConfig())) == [example("q1"), example("q2")]
+    assert list(read(run, scpo)) == [preference(), preference(0.0)]
     assert list(origin(run, TrainConfig())) == ["train_sha256"]
-    assert list(origin(run, SCPO)) == ["pairs_sha256"]
-
-
-def refused(run, config, told, hint):
-    with pytest.raises(LmsiError, match=told) as e:
-        read(run, config)
-    assert hint in e.value.hint
-
-
-@pytest.mark.parametrize("pairs", [[], [preference(0.0)]], ids=["none", "of no weight"])
-def test_without_pairs_it_says_what_to_type(run, pairs):
-    write_records(run.pairs, pairs)
-    refused(run, SCPO, "pairs.jsonl: no preference pairs", "--set pair_share=0.25")
-
-
-@pytest.mark.parametrize("config", [TrainConfig(), SCPO], ids=["train", "pairs"])
-def test_a_missing_file_is_named(run, config):
-    file = run.pairs if config is SCPO else run.train
-    file.unlink()
-    refused(run, config, f"{file.name}: no such file", "lmsi vote")
-
-
-def test_of_a_pair_the_chosen_side_is_an_example(run):
-    assert chosen([preference(), example("q2")]) == [example("q1"), example("q2")]
+    assert list(origin(run, scpo)) == ["pairs_sha256"]
+    write_records(run.pairs, [preference(0.0)])
+    with pytest.raises(LmsiError, match=r"pairs\.jsonl: no preference pairs") as e:
+        read(run, scpo)
+    assert "--set pair_share=0.25" in e.value.hint
 
 
 def many(questions):
@@ -195,8 +201,9 @@ def test_questions_are_set_apart_whole(questions, share, held):
     assert len(apart) == 3 * held and len(train) == 3 * (questions - held)
 
 
-def test_one_example_per_question_of_either_format():
+def test_one_example_per_question_of_either_format_or_of_a_pair_the_chosen_side():
     found = one_each(many(60))
     assert len(found) == len({e.question_id for e in found}) == 60
     assert {e.format for e in found} == {"cot-few", "cot-zero"}
     assert found == one_each(list(reversed(many(60))))
+    assert chosen([preference(), example("q2")]) == [example("q1"), example("q2")]

@@ -2,7 +2,6 @@
 
 import json
 import math
-import random
 
 import pytest
 from builders import Watcher, example
@@ -10,44 +9,27 @@ from toys import job, losses, moved
 
 from lmsi_cli.config import TrainConfig
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.training import adapter, checkpoint, data, loop, validation
-from lmsi_cli.training.adapter import (
-    check_files,
-    check_start,
-    fill,
-    save_adapter,
-    trainable,
-)
-from lmsi_cli.training.data import Codec, pack, share_prefixes
+from lmsi_cli.training import checkpoint, loop, validation
+from lmsi_cli.training.adapter import check_start, fill, save_adapter, trainable
+from lmsi_cli.training.data import Codec, pack
 from lmsi_cli.training.loop import fit, plan
-from lmsi_cli.training.losses import token_losses
 from lmsi_cli.training.trainer import train
-from lmsi_cli.training.validation import WORSE, Reading, due, measure
+from lmsi_cli.training.validation import due, measure
 
 
-def test_equal_seeds_give_equal_runs_and_others_do_not(tiny, examples, tmp_path):
-    runs = [
-        losses(fit(tiny(seed=s), job(examples, tmp_path / str(i), seed=s), Watcher()))
-        for i, s in enumerate([0, 0, 1])
-    ]
-    assert runs[0] == runs[1] != runs[2]
-
-
-def test_an_interrupted_run_goes_on_and_ends_the_same(tiny, examples, tmp_path):
+def test_an_interrupted_run_goes_on_and_ends_the_same(tiny, examples, tmp_path, watcher):
     # Dropout draws random numbers in every step, so this holds only if their state is kept too.
     whole = fit(tiny(dropout=0.2), job(examples, tmp_path / "a", dropout=0.2), Watcher())
     task = job(examples, tmp_path / "b", dropout=0.2)
     with pytest.raises(KeyboardInterrupt):
         fit(tiny(dropout=0.2), task, Watcher(until=5))
-    watcher = Watcher()
     assert losses(fit(tiny(dropout=0.2), task, watcher)) == losses(whole)
     assert watcher.done[0] == 6 and "after step 5 of 12" in watcher.said[0]
 
 
 @pytest.mark.parametrize("torn", [b"", b"{}", b"\xff" * 100])
-def test_a_broken_checkpoint_starts_over(tiny, examples, tmp_path, torn):
+def test_a_broken_checkpoint_starts_over(tiny, examples, tmp_path, watcher, torn):
     (tmp_path / checkpoint.NAME).write_bytes(torn)
-    watcher = Watcher()
     fit(tiny(), job(examples, tmp_path, max_steps=2), watcher)
     assert watcher.done[0] == 1
 
@@ -68,46 +50,35 @@ def test_a_loss_that_is_no_number_ends_the_run_and_names_the_examples(tiny, exam
     model = tiny()
     for p in trainable(model).values():
         p.data.fill_(math.nan)
-    with pytest.raises(
-        LmsiError, match=r"any sound adapter: step 1: .* not a number.* q\d, q"
-    ) as e:
+    told = r"any sound adapter: step 1: .* not a number.* q\d, q"
+    with pytest.raises(LmsiError, match=told) as e:
         fit(model, job(examples, tmp_path), Watcher())
     assert "--overwrite" in e.value.hint
 
 
-@pytest.mark.parametrize(
-    ("length", "told"),
-    [
-        (5000, "nothing to train on: 1 of 1 examples are longer than 2048 tokens$"),
-        (40, "nothing to train on: 1 of 1 examples are longer than 32 tokens$"),
-    ],
-)
-def test_examples_that_are_too_long_are_told_before_any_work(gguf, tmp_path, length, told):
+@pytest.mark.parametrize(("length", "most", "limit"), [(5000, 100_000, 2048), (40, 32, 32)])
+def test_examples_that_are_too_long_are_told_before_any_work(gguf, tmp_path, length, most, limit):
     codec = Codec(lambda _: [1] * length, lambda *_: [1])
-    config = TrainConfig(max_length=32 if length == 40 else 100_000)
+    told = f"nothing to train on: 1 of 1 examples are longer than {limit} tokens$"
     with pytest.raises(LmsiError, match=told):
-        train([example()], gguf, config, tmp_path, codec, Watcher())
+        train([example()], gguf, TrainConfig(max_length=most), tmp_path, codec, Watcher())
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(
-    ("config", "sizes"),
-    [
-        ({"epochs": 2.0, "batch_size": 4}, [4, 4, 2]),
-        ({"epochs": 0.5, "batch_size": 4}, [2]),
-        ({"epochs": 0.01}, [1]),
-        ({"max_steps": 3, "batch_size": 2, "epochs": 9.0}, [2, 2, 2]),
-    ],
-)
-def test_a_plan_has_epochs_or_steps(config, sizes):
-    steps = plan(5, TrainConfig(**config))
-    assert [len(s) for s in steps] == sizes
+def test_a_plan_has_epochs_or_steps():
+    def sizes(**config):
+        return [len(step) for step in plan(5, TrainConfig(**config))]
+
+    assert sizes(epochs=2.0, batch_size=4) == [4, 4, 2]
+    assert sizes(epochs=0.01) == [1]
+    assert sizes(epochs=9.0, batch_size=2, max_steps=3) == [2, 2, 2]
 
 
 def test_every_epoch_sees_every_example_once_in_another_order():
     order = [i for step in plan(50, TrainConfig(epochs=2, batch_size=7)) for i in step]
     assert sorted(order[:50]) == sorted(order[50:]) == list(range(50))
     assert order[:50] != order[50:]
+    assert plan(50, TrainConfig()) != plan(50, TrainConfig(seed=1))
 
 
 # -- what is measured on questions that training does not see --------------------------------------
@@ -119,27 +90,6 @@ def test_every_epoch_sees_every_example_once_in_another_order():
 )
 def test_some_ten_validations_and_the_last_step(total, every, steps):
     assert [s for s in range(total + 1) if due(s, total, every)] == steps
-
-
-def test_the_best_is_the_lowest_before_the_alarm():
-    losses = {0: 0.3, 20: 0.2, 40: 0.25, 60: 0.3 + WORSE + 0.01}
-    taken = [Reading(step=step, loss=loss, seconds=1.0) for step, loss in losses.items()]
-    config = TrainConfig()
-    assert validation.judge(taken[:3], config, True) == ""
-    assert validation.judge(taken, config, True).startswith("step 60: ")
-    assert validation.best(taken, config, True).step == 20
-    assert validation.best(taken, config, False).step == 40
-    assert validation.best([taken[0], taken[3]], config, True) is None
-    assert validation.judge(taken, TrainConfig(alarms=False), True) == ""
-
-
-def held(examples, seed=1):
-    """Examples of the same kind as the fixture's, with other tails."""
-    rng = random.Random(seed)
-    return share_prefixes(
-        [e._replace(completion=[rng.randrange(64) for _ in e.completion]) for e in examples],
-        [str(i % 3) for i in range(len(examples))],
-    )
 
 
 def test_the_base_is_measured_at_step_0_whatever_the_adapter_does(tiny, examples):
@@ -154,27 +104,22 @@ def test_a_watched_run_computes_what_an_unwatched_one_does(tiny, examples, tmp_p
     seen = fit(tiny(dropout=0.2), task, Watcher())
     assert losses(plain) == losses(seen)
     assert [r.step for r in seen.readings] == [0, 3, 6, 9, 12] and not plain.readings
-    assert (plain.best, plain.stopped) == (None, "")
+    assert (plain.best, seen.best, seen.stopped) == (None, 12, "")  # trained on: the last one
     assert not (tmp_path / "a" / validation.LOG).exists()
 
 
-def test_the_best_adapter_is_the_one_that_is_left(tiny, examples, tmp_path):
-    model, others = tiny(), held(examples)  # other completions: learning the first ones hurts
-    config = {"eval_every": 2, "max_steps": 30, "alarms": False}
-    done = fit(model, job(examples, tmp_path, others, True, **config), Watcher())
+def test_patience_ends_a_run_and_the_best_adapter_is_left(tiny, examples, tmp_path):
+    """On other completions, so that learning the first ones hurts."""
+    model, others = tiny(), [e._replace(completion=e.completion[::-1]) for e in examples]
+    config = {"eval_every": 2, "max_steps": 40, "alarms": False, "patience": 3}
+    task = job(examples, tmp_path, others, True, **config)
+    done = fit(model, task, Watcher())
+    assert validation.PATIENCE in done.stopped and validation.alarming(done.stopped) == ""
     lowest = min(done.readings[1:], key=lambda r: r.loss)
-    assert done.best == lowest.step < 30
+    assert done.best == lowest.step == len(done.log) - 6 < 34
     again = measure(model, pack(others, 1536), "fp32", lowest.step)
     assert again.loss == pytest.approx(lowest.loss, abs=1e-6)
     assert not model.training
-
-
-def test_patience_ends_a_run_that_no_longer_gains(tiny, examples, tmp_path):
-    config = {"eval_every": 2, "max_steps": 40, "alarms": False, "patience": 3}
-    task = job(examples, tmp_path, held(examples), True, **config)
-    done = fit(tiny(), task, Watcher())
-    assert validation.PATIENCE in done.stopped and validation.alarming(done.stopped) == ""
-    assert len(done.log) < 40
     assert fit(tiny(), task, Watcher()) == done  # the same end, at once
 
 
@@ -193,12 +138,11 @@ def own(tiny, examples):
     return made
 
 
-def test_a_collapse_keeps_the_last_good_adapter(tiny, own, tmp_path, monkeypatch):
+def test_a_collapse_keeps_the_last_good_adapter(tiny, own, tmp_path, watcher, monkeypatch):
     """By a schedule of the test's own, the rate is an absurd one from the twenty-first step on."""
     monkeypatch.setitem(loop.SCHEDULES, "constant", lambda done: 5e4 if done > 0.29 else 0.5)
     config = {"lr": 1e-3, "max_steps": 60, "eval_every": 10, "schedule": "constant"}
     task = job(own, tmp_path, own, True, **config)
-    watcher = Watcher()
     done = fit(tiny(), task, watcher)
     assert done.stopped.startswith("step 30: ") and done.best == 20 and len(done.log) == 30
     assert any("the adapter after step 20 of 30" in line for line in watcher.said)
@@ -222,72 +166,42 @@ def saved(model, folder):
     return {"init": str(folder), "alpha": 32.0, "rank": 4}
 
 
-def loss_of(model, examples):
-    """Over all examples as one batch, as the first step takes it."""
-    rows = data.pack(examples, 1536)
-    total = sum(float(token_losses(model, row, "fp32").sum().detach()) for row in rows)
-    return total / sum(len(row.labels) for row in rows)
-
-
 def test_the_first_loss_is_the_last_adapters(tiny, examples, tmp_path):
     first, again = tiny(), tiny()
     log = fit(first, job(examples, tmp_path / "a", batch_size=9), Watcher()).log
     config = saved(first, tmp_path / "adapter")
+    check_start(TrainConfig(**config), "b")
     fill(again, TrainConfig(**config))
     task = job(examples, tmp_path / "b", max_steps=1, batch_size=9, **config)
     begun = fit(again, task, Watcher()).log[0].loss
-    assert begun == pytest.approx(loss_of(first, examples), abs=1e-5)
+    left = measure(first, pack(examples), "fp32", 1).loss
+    assert begun == pytest.approx(left, abs=1e-5)
     assert begun < log[0].loss / 2  # and not that of the base
 
 
 @pytest.mark.parametrize(
-    ("config", "what"),
+    ("config", "told"),
     [
         ({"rank": 16}, "rank 4, 16 now"),
         ({"alpha": 16.0}, "alpha 32.0, 16.0 now"),
         ({"rslora": True}, "rslora False, True now"),
+        ({"target": "mlp"}, "acts on other matrices"),
+        ({"layers": 1}, "acts on other matrices"),
     ],
+    ids=str,
 )
-def test_other_settings_are_refused(tiny, tmp_path, config, what):
-    right = saved(tiny(), tmp_path / "adapter")
-    check_start(TrainConfig(**right), "b")
-    with pytest.raises(LmsiError, match=what):
-        check_start(TrainConfig(**right | config), "b")
-    with pytest.raises(LmsiError, match="trained on another model, m"):
-        check_start(TrainConfig(**right), "c")
+def test_an_adapter_of_other_settings_is_no_start(tiny, tmp_path, config, told):
+    asked = TrainConfig(**saved(tiny(), tmp_path / "adapter") | config)
+    with pytest.raises(LmsiError, match=told):
+        check_start(asked, "b")
+        fill(tiny(**config), asked)
 
 
-@pytest.mark.parametrize("config", [{"target": "mlp"}, {"layers": 1}], ids=str)
-def test_other_matrices_are_refused(tiny, tmp_path, config):
-    right = saved(tiny(), tmp_path / "adapter")
-    with pytest.raises(LmsiError, match="acts on other matrices"):
-        fill(tiny(**config), TrainConfig(**right | config))
-
-
-@pytest.mark.parametrize("missing", ["adapter_config.json", "lmsi.json"])
-def test_an_unfinished_adapter_is_refused(tiny, tmp_path, missing):
+def test_an_adapter_of_another_model_or_an_unfinished_one_is_no_start(tiny, tmp_path):
     config = TrainConfig(**saved(tiny(), tmp_path / "adapter"))
-    (tmp_path / "adapter" / missing).unlink()
-    with pytest.raises(LmsiError, match=f"no {missing}"):
-        check_start(config, "b")
-
-
-TORN = {
-    "weights cut off": (adapter.WEIGHTS, lambda data: data[:1000]),
-    "weights that are none": (adapter.WEIGHTS, lambda data: b"x" * 100),
-    "settings cut off": (adapter.CONFIG, lambda data: data[:20]),
-    "settings of nothing": (adapter.CONFIG, lambda data: b"{}"),
-    "settings that are a list": (adapter.CONFIG, lambda data: b"[1]"),
-}
-
-
-@pytest.mark.parametrize(("name", "torn"), TORN.values(), ids=TORN.keys())
-def test_torn_files_are_named(tiny, tmp_path, name, torn):
-    saved(tiny(), tmp_path)
-    assert check_files(tmp_path)["r"] == 4
-    (tmp_path / name).write_bytes(torn((tmp_path / name).read_bytes()))
-    with pytest.raises(LmsiError, match=name):
-        check_files(tmp_path)
-    (tmp_path / name).unlink()
-    with pytest.raises(LmsiError, match=name):
-        check_files(tmp_path)
+    with pytest.raises(LmsiError, match="trained on another model, m"):
+        check_start(config, "c")
+    for missing in ("lmsi.json", "adapter_config.json"):
+        (tmp_path / "adapter" / missing).unlink()
+        with pytest.raises(LmsiError, match=f"no {missing}"):
+            check_start(config, "b")
