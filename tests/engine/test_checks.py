@@ -20,27 +20,27 @@ from lmsi_cli.engine.checks import NoMemoryError
 from lmsi_cli.engine.engine import LlamaEngine
 from lmsi_cli.errors import LmsiError
 
-TRIGGER = "The answer is"
-SAMPLING = SamplingConfig(max_tokens=8)
+pytestmark = pytest.mark.model
+
+
+def opened(model, **settings):
+    return LlamaEngine(model, EngineConfig(threads=1, **settings))
+
+
+def draw(engine, questions=1, paths=3, **settings):
+    prompt = tuple(engine.encode("Q: What is 2 + 3?\nA:"))
+    wanted = tuple(Wanted(i, i) for i in range(paths))
+    requests = [Request(f"q{i}", prompt, wanted) for i in range(questions)]
+    return engine.generate(requests, SamplingConfig(**{"max_tokens": 8, **settings}), "The answer is")
+
+
+# -- files that change, weights that are no numbers --------------------------------------------
 
 
 @pytest.fixture
 def model(one_block, tmp_path):
     """A copy that a test may destroy."""
     return Path(shutil.copy(one_block, tmp_path / "m.gguf"))
-
-
-def requests(engine, questions=1, paths=3):
-    prompt = tuple(engine.encode("Q: What is 2 + 3?\nA:"))
-    wanted = tuple(Wanted(i, i) for i in range(paths))
-    return [Request(f"q{i}", prompt, wanted) for i in range(questions)]
-
-
-def draw(engine, sampling=SAMPLING, **shape):
-    return engine.generate(requests(engine, **shape), sampling, TRIGGER)
-
-
-# -- files that change -------------------------------------------------------------------------
 
 
 def replaced(path):
@@ -50,10 +50,11 @@ def replaced(path):
     other.rename(path)
 
 
-@pytest.mark.model
-@pytest.mark.parametrize("change", [partial(os.utime, ns=(1, 1)), replaced])
+@pytest.mark.parametrize(
+    "change", [partial(os.utime, ns=(1, 1)), replaced], ids=["touched", "renamed"]
+)
 def test_no_path_leaves_once_the_file_has_changed(model, change):
-    with LlamaEngine(model, EngineConfig(threads=1, parallel=1)) as engine:
+    with opened(model, parallel=1) as engine:
         paths = draw(engine)
         assert next(paths).path == 0
         change(model)
@@ -64,31 +65,24 @@ def test_no_path_leaves_once_the_file_has_changed(model, change):
             list(draw(engine))
 
 
-@pytest.mark.model
 def test_a_file_that_is_gone_serves_on(model):
-    with LlamaEngine(model, EngineConfig(threads=1, parallel=1)) as engine:
+    with opened(model, parallel=1) as engine:
         before = [g.text for g in draw(engine)]
         model.unlink()
         assert [g.text for g in draw(engine)] == before
 
 
-# -- weights that are no numbers ---------------------------------------------------------------
-
-
-@pytest.mark.model
-@pytest.mark.parametrize(("value", "temperature"), [(math.nan, 0.7), (math.inf, 0.0)])
-def test_damaged_weights_are_told_with_the_file(one_block, tmp_path, value, temperature):
-    bad = broken_models.poisoned(one_block, tmp_path / "bad.gguf", value)
-    with LlamaEngine(bad, EngineConfig(threads=1)) as engine, pytest.raises(LmsiError) as e:
-        list(draw(engine, SamplingConfig(temperature=temperature, max_tokens=8)))
+def test_infinite_weights_are_told_with_the_file(one_block, tmp_path):
+    bad = broken_models.poisoned(one_block, tmp_path / "bad.gguf", math.inf)
+    with opened(bad) as engine, pytest.raises(LmsiError) as e:
+        list(draw(engine, temperature=0))
     assert all(word in str(e.value) for word in (str(bad), "NaN", "'q0'"))
     assert "\n" not in str(e.value) and e.value.hint
 
 
-@pytest.mark.model
 def test_a_damaged_adapter_is_told_with_both_files(one_block, tmp_path):
     adapter = broken_models.adapter(tmp_path / "a.gguf", 512, value=math.nan)
-    with LlamaEngine(one_block, EngineConfig(threads=1)) as engine:
+    with opened(one_block) as engine:
         engine.use_adapter(str(adapter))
         with pytest.raises(LmsiError, match=rf"one\.gguf with {adapter}: the model computes NaN"):
             list(draw(engine))
@@ -96,7 +90,6 @@ def test_a_damaged_adapter_is_told_with_both_files(one_block, tmp_path):
         assert len(list(draw(engine))) == 3
 
 
-@pytest.mark.model
 def test_where_llama_cpp_kills_the_process_a_line_tells_of_the_file(one_block, tmp_path):
     twice = tmp_path / "twice.gguf"  # it asserts that no word is there twice
     twice.write_bytes(one_block.read_bytes().replace("Ġmany".encode(), "Ġeach".encode()))
@@ -107,10 +100,9 @@ def test_where_llama_cpp_kills_the_process_a_line_tells_of_the_file(one_block, t
     assert "hint: " in done.stderr and "#0" not in done.stderr
 
 
-# -- too little memory -------------------------------------------------------------------------
+# -- too little memory, and paths that never stop ----------------------------------------------
 
 
-@pytest.mark.model
 def test_a_narrower_cache_draws_every_path_and_says_so_once(one_block, monkeypatch, caplog):
     class Scarce(module.LlamaContext):
         most = 4
@@ -121,22 +113,17 @@ def test_a_narrower_cache_draws_every_path_and_says_so_once(one_block, monkeypat
             super().__init__(model, layout, threads)
 
     monkeypatch.setattr(module, "LlamaContext", Scarce)
-    with LlamaEngine(one_block, EngineConfig(threads=1, parallel=16, kv="unified")) as engine:
+    with opened(one_block, parallel=16, kv="unified") as engine:
         for _ in range(2):
             assert len(list(draw(engine, questions=3, paths=8))) == 24
         Scarce.most = 0  # not even one
         with pytest.raises(NoMemoryError):
             list(draw(engine, paths=8))
     # another test may have turned on the lines of `-v`
-    assert [r.message[:44] for r in caplog.records if r.levelno >= WARNING] == [
-        "note: 4 paths are drawn side by side, not 16"
-    ]
+    (told,) = (r.message for r in caplog.records if r.levelno >= WARNING)
+    assert told.startswith("note: 4 paths are drawn side by side, not 16")
 
 
-# -- paths that never stop ---------------------------------------------------------------------
-
-
-@pytest.mark.model
 @pytest.mark.parametrize(
     ("pieces", "text"),
     [
@@ -150,10 +137,10 @@ def test_a_narrower_cache_draws_every_path_and_says_so_once(one_block, monkeypat
 )
 def test_a_path_that_never_stops_ends_at_the_limit(one_block, monkeypatch, pieces, text):
     """Whatever the model draws writes these bytes in turn, and ends nothing."""
-    with LlamaEngine(one_block, EngineConfig(threads=1)) as engine:
+    with opened(one_block) as engine:
         turn = itertools.cycle(pieces)
         monkeypatch.setattr(engine.model, "piece", lambda _: next(turn))
         monkeypatch.setattr(engine.model, "ends", lambda _: False)
-        (found,) = draw(engine, SamplingConfig(max_tokens=300), paths=1)
+        (found,) = draw(engine, paths=1, max_tokens=300)
     assert (found.stop_reason, found.tokens, found.text) == ("length", 300, text)
     assert len(found.drawn) == 300

@@ -39,55 +39,24 @@ def test_an_unfinished_generation_does_not_outlive_the_model(one_block):
     unfinished.close()  # frees nothing again
 
 
-def test_a_generation_that_fails_frees_its_cache(engine, monkeypatch):
-    class Full(module.LlamaContext):
+def test_a_cache_that_was_asked_for_fills_up_and_is_freed(engine, monkeypatch):
+    class Counted(module.LlamaContext):
         open = 0
 
         def __init__(self, *shape):
             super().__init__(*shape)
-            Full.open += 1
-
-        def decode(self, *_):
-            raise LmsiError("the KV cache is full")
+            Counted.open += 1
 
         def close(self):
-            Full.open -= 1
+            Counted.open -= 1
             super().close()
 
-    monkeypatch.setattr(module, "LlamaContext", Full)
-    with pytest.raises(LmsiError, match="full"):
-        list(engine.generate([request(engine)], SAMPLING, TRIGGER))
-    assert Full.open == 0
-
-
-def test_finished_questions_do_not_hide_the_shared_prefix(engine, monkeypatch):
-    """On a resume they have no prompt; the cache was once sized as if nothing were shared."""
-    sizes, sized = [], module.sized
-
-    def spy(*given):
-        sizes.append(sized(*given))
-        return sizes[-1]
-
-    monkeypatch.setattr(module, "sized", spy)
-    prefix = engine.encode("Q: What is 6 * 7?\nA: The answer is 42.\n\n" * 20)
-    open_ = [
-        Request(f"q{i}", (*prefix, *engine.encode(f"Q: {i}?\nA:")), (Wanted(0, 0),)) for i in (1, 2)
-    ]
-    for finished in ([], [Request("q0", (), ())]):
-        list(engine.generate([*finished, *open_], SAMPLING, TRIGGER))
-    assert sizes[0] == sizes[1]
-
-
-def test_an_adapter_is_on_until_it_is_off(engine, tmp_path):
-    base = engine.last_logits([request(engine).prompt])
-    adapter = broken_models.adapter(tmp_path / "a.gguf", 512, value=0.05)
-    engine.use_adapter(str(adapter))
-    full = engine.last_logits([request(engine).prompt])
-    engine.use_adapter(str(adapter), 0.5)
-    half = engine.last_logits([request(engine).prompt])
-    engine.use_adapter(None)
-    assert np.array_equal(engine.last_logits([request(engine).prompt]), base)
-    assert 0 < np.abs(half - base).max() < np.abs(full - base).max()
+    monkeypatch.setattr(module, "LlamaContext", Counted)
+    engine.config = EngineConfig(ctx=256, parallel=60, threads=1)
+    drawn = engine.generate([request(engine, 60)], SAMPLING, TRIGGER)
+    with pytest.raises(LmsiError, match="the KV cache of 256 cells is full"):
+        list(drawn)
+    assert Counted.open == 0
 
 
 def test_the_cache_must_fit_the_memory(engine):
@@ -97,33 +66,40 @@ def test_the_cache_must_fit_the_memory(engine):
     assert "--set ctx" in e.value.hint
 
 
-def test_a_small_cache_that_was_asked_for_fills_up(engine):
-    engine.config = EngineConfig(ctx=256, parallel=60, threads=1)
-    with pytest.raises(LmsiError, match="the KV cache of 256 cells is full"):
-        list(engine.generate([request(engine, 60)], SAMPLING, TRIGGER))
+def test_a_long_prefix_is_held_once_and_finished_questions_do_not_hide_it(engine):
+    """On a resume they have no prompt; the cache was once sized as if nothing were shared."""
+    prefix = engine.encode("Q: What is 6 * 7?\nA: The answer is 42.\n\n" * 25)
+    open_ = [
+        Request(f"q{i}", (*prefix, *engine.encode(f"Q: {i}?\nA:")), (Wanted(0, 0),)) for i in (1, 2)
+    ]
+    settled = []
+    for finished in ([], [Request("q0", (), ())]):
+        list(engine.generate([*finished, *open_], SAMPLING, TRIGGER))
+        settled.append(engine.settled)
+    assert settled[0] == settled[1]
+    assert settled[0]["kv"] == "unified"
 
 
-# -- an interrupt that arrives while llama.cpp writes its log is not lost ------------------------
+def test_an_adapter_is_on_until_it_is_off(engine, tmp_path):
+    adapter = str(broken_models.adapter(tmp_path / "a.gguf", 512, value=0.05))
 
+    def logits(*given):
+        engine.use_adapter(*given)
+        return engine.last_logits([request(engine).prompt])
 
-@pytest.fixture
-def hook(monkeypatch):
-    monkeypatch.setattr("sys.unraisablehook", llama.keep_interrupt)
-
-
-def in_a_callback(error):
-    """Raise where C has called Python, as a signal's handler does between two log lines."""
-
-    @ctypes.CFUNCTYPE(None)
-    def callback():
-        raise error
-
-    callback()
+    base, full, half = logits(None), logits(adapter), logits(adapter, 0.5)
+    assert np.array_equal(logits(None), base)
+    assert 0 < np.abs(half - base).max() < np.abs(full - base).max()
 
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, Terminated])
-def test_it_is_raised_after_the_call(hook, kind):
-    in_a_callback(kind())
+def test_an_interrupt_while_llama_cpp_writes_its_log_is_raised_after_the_call(monkeypatch, kind):
+    @ctypes.CFUNCTYPE(None)
+    def callback():  # C calls Python, as between two log lines, and a signal's handler raises
+        raise kind
+
+    monkeypatch.setattr("sys.unraisablehook", llama.keep_interrupt)
+    callback()
     with pytest.raises(kind):
         llama.raise_interrupt()
     llama.raise_interrupt()  # once

@@ -3,14 +3,11 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scripted import ScriptedEngine
 
 from lmsi_cli.config import SamplingConfig
-from lmsi_cli.engine.base import Request, Wanted, blocks, draw
+from lmsi_cli.engine.base import Request, Wanted, blocks
 from lmsi_cli.engine.checks import split, split_for
-from lmsi_cli.errors import LmsiError
-from tests.scripted import ScriptedEngine
-
-jobs = st.tuples(st.integers(1, 4), st.integers(0, 9), st.integers(1, 5), st.booleans())
 
 
 def requests(questions, paths, templates):
@@ -21,9 +18,10 @@ def requests(questions, paths, templates):
     ]
 
 
-@given(jobs)
-def test_every_path_is_in_one_block_with_the_prompts_that_are_like_its_own(job):
-    questions, paths, templates, in_turn = job
+@given(st.integers(1, 4), st.integers(0, 9), st.integers(1, 5), st.booleans())
+def test_every_path_is_in_one_block_with_the_prompts_that_are_like_its_own(
+    questions, paths, templates, in_turn
+):
     found = blocks(requests(questions, paths, templates), in_turn)
     wanted = [(r.question_id, w.path, r.block) for block in found for r in block for w in r.wanted]
     assert sorted(wanted) == sorted(
@@ -35,34 +33,6 @@ def test_every_path_is_in_one_block_with_the_prompts_that_are_like_its_own(job):
     if in_turn and templates > 1:
         order = [path for _, path, _ in wanted]
         assert order == sorted(order)
-
-
-class Watched:
-    """Decides each question after so many paths."""
-
-    def __init__(self, after):
-        self.after, self.seen, self.given_up = after, {}, []
-
-    def needed(self, question_id):
-        return 99
-
-    def decided(self, question_id):
-        return self.seen.get(question_id, 0) >= self.after
-
-    def cancelled(self, question_id, path, tokens):
-        self.given_up.append((question_id, path))
-
-
-def test_a_decided_question_is_in_no_later_block():
-    engine, watch = ScriptedEngine({f"q{i}": [" 1."] for i in range(3)}), Watched(2)
-    asked, drawn = requests(3, 8, 4), []
-    for g in draw(engine, asked, SamplingConfig(), "The answer is", watch):
-        watch.seen[g.question_id] = watch.seen.get(g.question_id, 0) + 1
-        drawn.append((g.question_id, g.path))
-    assert sorted(drawn) == [(f"q{q}", k) for q in range(3) for k in range(2)]
-
-
-# -- questions that do not fit ---------------------------------------------------------------------
 
 
 def request(name, length, paths=1):
@@ -83,8 +53,3 @@ def test_a_smaller_cache_that_was_asked_for_counts(ctx, skipped):
     asked = [request("b", 5000), request("a", 60), request("c", 9)]
     config = SamplingConfig(ctx=ctx, max_tokens=40)
     assert [s.question_id for s in split_for(engine, asked, config).skipped] == skipped
-
-
-def test_if_nothing_fits_that_is_the_error():
-    with pytest.raises(LmsiError, match=r"'a'.* 1 others"):
-        split_for(ScriptedEngine({}), [request("a", 4096), request("b", 9999)], SamplingConfig())
