@@ -20,9 +20,9 @@ CHATML = (
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 THINKS = CHATML.replace("assistant\n{% endif %}", "assistant\n<think>\n{% endif %}")
-THINKS_ON = CHATML.replace(
+THINKS_ON = THINKS.replace(
     "\n{{ m.content }}", "\n{{ '<think>\n' if m.role == 'assistant' }}{{ m.content }}"
-).replace("assistant\n{% endif %}", "assistant\n<think>\n{% endif %}")
+)
 # Writes BOS itself, trims, wants alternating roles, has no system role, and ends turns with EOS.
 TRIMS = (
     "{{ bos_token }}{% for m in messages %}"

@@ -2,11 +2,14 @@
 
 from collections import defaultdict
 
+import numpy as np
 import pytest
+from scipy.special import log_softmax
 
 from lmsi_cli.config import SamplingConfig
 from lmsi_cli.engine.base import Request, Wanted, path_seed
 from lmsi_cli.engine.engine import LlamaEngine
+from lmsi_cli.engine.fast_copy import logits_along
 from lmsi_cli.engine.paths import to_path
 from lmsi_cli.tasks.loader import load_task
 
@@ -103,21 +106,27 @@ def test_paths_end_at_their_answer_and_equal_seeds_give_equal_paths(engine):
     assert all(text.endswith(".") and text.count(TRIGGER) == 1 for text in answered)
 
 
+def test_log_probabilities_are_those_of_the_whole_text_read_at_once(engine):
+    """One prompt is longer than a batch, and read in pieces."""
+    long = tuple(engine.encode("Q: " + "Tom has 3 apples. " * 120 + "How many apples?\nA:"))
+    asked = [*requests(engine, 2), Request("long", long, (Wanted(0, 1),))]
+    prompts = {r.question_id: r.prompt for r in asked}
+    found = list(engine.generate(asked, SamplingConfig(threads=1, max_tokens=99), TRIGGER))
+    assert len(long) > 512 and len(found) == 7
+    for g in found:
+        prompt, ids = prompts[g.question_id], [t.id for t in g.drawn]
+        parts = logits_along(engine.model, (*prompt, *ids), 1)
+        whole = log_softmax(np.concatenate([part.copy() for part in parts]), axis=1)
+        theirs = whole[len(prompt) - 1 : -1][np.arange(len(ids)), ids]
+        assert [t.logprob for t in g.drawn] == pytest.approx(theirs, abs=0.01)
+        assert g.logprob == pytest.approx(theirs.sum(), abs=0.03)
+
+
 def test_without_a_trigger_no_sentence_ends_a_path(engine, plain):
     """Texts that are compared with another engine's have no answer to stop at."""
     for (question, _), g in drawn(engine, 1, trigger="", temperature=0, max_tokens=60).items():
         assert g.stop_reason != "answer"
         assert g.text.startswith(plain[question]) or (g.stop_reason, g.tokens) == ("length", 60)
-
-
-def test_a_prompt_longer_than_a_batch_is_read_in_pieces(engine):
-    long = "Q: " + "Tom has 3 apples. " * 120 + "How many apples does Tom have?\nA:"
-    prompt = tuple(engine.encode(long))
-    assert len(prompt) > 512
-    wanted = Request("long", prompt, (Wanted(0, 1),))
-    (found,) = engine.generate([wanted], SamplingConfig(max_tokens=8, temperature=0), TRIGGER)
-    direct = int(engine.last_logits([prompt])[0].argmax())
-    assert found.text.startswith(engine.model.piece(direct).decode())
 
 
 def test_an_answer_stops_a_path_behind_its_thinking_block_alone(engine):
@@ -137,7 +146,7 @@ def test_an_answer_stops_a_path_behind_its_thinking_block_alone(engine):
     assert plain.stop_reason == "answer" and its == answer
 
 
-# -- under a watch, decided questions are left, and nothing else is disturbed -----------------------
+# -- under a watch, decided questions are left, and nothing else is disturbed -----------------
 
 
 def test_a_decided_question_is_left_and_disturbs_no_other(engine, plain):

@@ -1,6 +1,5 @@
 """The cache: its arithmetic against what llama.cpp takes, and the calibration that chooses one."""
 
-import ctypes
 import logging
 
 import pytest
@@ -14,7 +13,14 @@ from lmsi_cli.engine.cache_layout import CacheKind, Flash, Need, bytes_of, lay_o
 from lmsi_cli.engine.calibrate import calibrated, choose, measure, sized
 from lmsi_cli.engine.context import LlamaContext
 from lmsi_cli.engine.engine import LlamaEngine
-from lmsi_cli.engine.llama import LlamaModel, library
+from lmsi_cli.engine.llama import library
+
+
+@pytest.fixture(scope="module")
+def engine(gguf):
+    with LlamaEngine(gguf, EngineConfig(threads=1)) as loaded:
+        yield loaded
+
 
 needs = st.builds(
     lambda prefix, own, longest, paths: Need(prefix, prefix + own, longest, paths),
@@ -51,31 +57,19 @@ def test_every_path_may_be_as_long_as_it_is_allowed(need, width, questions, unif
 @pytest.mark.parametrize("unified", [True, False])
 @pytest.mark.parametrize("flash", [Flash.ON, Flash.OFF])
 @pytest.mark.parametrize("width", [8, 64])
-def test_the_prediction_is_within_a_tenth_of_what_llama_cpp_takes(gguf, unified, flash, width):
+def test_the_prediction_is_within_a_tenth_of_what_llama_cpp_takes(engine, unified, flash, width):
     lib, said = library(), []
-    model = LlamaModel(gguf)
     layout = lay_out(Need(60, 90, 256, 999), CacheKind(width, unified, flash))
     listen = lib.llama_log_callback(lambda _level, text, _data: said.append(text.decode()))
-    before = lib.llama_log_callback(), ctypes.c_void_p()
-    lib.llama_log_get(ctypes.byref(before[0]), ctypes.byref(before[1]))
     lib.llama_log_set(listen, None)
-    context = LlamaContext(model, layout, 1)
-    lib.llama_log_set(*before)
+    LlamaContext(engine.model, layout, 1).close()
+    library()  # which sets its own log again
     taken = sum(float(s.split("=")[1].split()[0]) for s in said if "buffer size" in s) * 2**20
-    assert len(said) > 2 and bytes_of(layout, model.sizes) == pytest.approx(taken, rel=0.1)
-    context.close()
-    model.close()
+    assert len(said) > 2
+    assert bytes_of(layout, engine.model.sizes) == pytest.approx(taken, rel=0.1)
 
-
-# -- the calibration -----------------------------------------------------------------------------
 
 LONG = Need(prefix=3, longest=60, max_tokens=256, paths=6400)
-
-
-@pytest.fixture
-def engine(gguf):
-    with LlamaEngine(gguf, EngineConfig(threads=1)) as loaded:
-        yield loaded
 
 
 @pytest.fixture
@@ -89,29 +83,23 @@ def fresh_cache(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(("better", "found"), [(1.01, 8), (2, 16)])
-def test_the_narrower_of_two_close_widths_of_any_kind_is_chosen(
-    engine, fresh_cache, monkeypatch, better, found
-):
-    split = {8: 100.0, 16: 100.0 * better}
-    rates = iter([{8: 50.0, 16: 50.0}, split, {8: 90.0}])
+def test_the_narrower_of_close_widths_is_chosen(engine, fresh_cache, monkeypatch, better, found):
+    rates = {(8, Flash.ON): 100.0, (16, Flash.ON): 100.0 * better, (8, Flash.OFF): 90.0}
 
     def measured(_model, _need, kinds, _threads):
-        of = next(rates)
-        return {k: of[k.width] for k in kinds if k.width in of}, 1.0
+        return {k: rates.get((k.width, k.flash), 50.0) for k in kinds}, 1.0
 
     monkeypatch.setattr(module, "measure", measured)
     assert calibrated(engine.model, LONG, 1) == CacheKind(found, False, Flash.ON)
 
 
 @pytest.mark.model
-def test_measured_once_then_remembered_for_prompts_and_paths_of_that_length(
-    engine, fresh_cache, caplog
-):
+def test_measured_once_then_remembered_for_jobs_of_that_length(engine, fresh_cache, caplog):
     with caplog.at_level(logging.INFO):
         first = calibrated(engine.model, LONG, 1)
         assert first.width in (8, 16)
         short = LONG._replace(paths=1)
-        others = short._replace(longest=999), short._replace(max_tokens=999)  # longer, deeper
+        others = short._replace(longest=999), short._replace(max_tokens=999)
         assert [calibrated(engine.model, n, 1) for n in (short, *others)] == [first, None, None]
         assert calibrated(engine.model, short, 2) is None
         assert calibrated(engine.model, LONG, 1) == first

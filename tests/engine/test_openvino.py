@@ -5,7 +5,7 @@ from importlib.util import find_spec
 
 import broken_models
 import pytest
-from test_batched import TRIGGER, Watch, requests
+from test_batched import TRIGGER, Watch, drawn, requests
 
 from lmsi_cli.config import EngineConfig, SampleConfig, SamplingConfig
 from lmsi_cli.engine import openvino as module
@@ -17,27 +17,18 @@ from lmsi_cli.run_folder import RunDir, locked
 from lmsi_cli.stages.engines import open_file
 from lmsi_cli.stages.pipeline import draw_paths, job_of
 
-pytestmark = pytest.mark.model
-installed = pytest.mark.skipif(find_spec("openvino_genai") is None, reason="needs openvino-genai")
-GREEDY = SamplingConfig(temperature=0, max_tokens=60, threads=1)
-PRECISIONS = "INFERENCE_PRECISION_HINT", "KV_CACHE_PRECISION"
-HOT = SamplingConfig(temperature=1, max_tokens=60, threads=1)
-QUESTIONS = [
-    Question(id="a", question="Tom has 12 apples. Tom gets 7 more apples. How many are there now?"),
-    Question(id="b", question="Anna buys 3 boxes of 14 pens each. How many pens does Anna have?"),
+pytestmark = [
+    pytest.mark.model,
+    pytest.mark.skipif(find_spec("openvino_genai") is None, reason="needs openvino-genai"),
 ]
-
-
-def opened(file, **settings):
-    return open_file(file, EngineConfig(threads=1, **settings), "openvino")
+GREEDY = {"temperature": 0, "max_tokens": 60}
+HOT = {"temperature": 1, "max_tokens": 60}
+PRECISIONS = "INFERENCE_PRECISION_HINT", "KV_CACHE_PRECISION"
 
 
 @pytest.fixture(autouse=True, scope="module")
 def exact():
     """A CPU with BF16 computes in that, where the last bits depend on what else is in a step."""
-    if find_spec("openvino_genai") is None:
-        yield
-        return
     genai = import_module("openvino_genai")
     pipeline, f32 = genai.ContinuousBatchingPipeline, {n: "f32" for n in PRECISIONS}
 
@@ -49,23 +40,20 @@ def exact():
         yield
 
 
+def opened(file, **settings):
+    return open_file(file, EngineConfig(threads=1, **settings), "openvino")
+
+
 @pytest.fixture(scope="module")
 def engine(gguf, exact):
     with opened(gguf) as loaded:
         yield loaded
 
 
-def drawn(engine, config):
-    found = list(engine.generate(requests(engine, 4), config, TRIGGER))
-    assert len({(g.question_id, g.path) for g in found}) == len(found)
-    return {(g.question_id, g.path): g for g in found}
-
-
-@installed
 def test_a_greedy_path_is_llama_cpps_with_its_ids_end_and_log_probabilities(engine, gguf):
-    ours = drawn(engine, GREEDY)
+    ours = drawn(engine, 4, **GREEDY)
     with LlamaEngine(gguf, EngineConfig(threads=1, fast_copy="off")) as llama:
-        theirs = drawn(llama, GREEDY)
+        theirs = drawn(llama, 4, **GREEDY)
     assert ours.keys() == theirs.keys() and len(ours) == 12
     for key, path in theirs.items():
         mine = ours[key]
@@ -74,57 +62,47 @@ def test_a_greedy_path_is_llama_cpps_with_its_ids_end_and_log_probabilities(engi
         assert mine.logprob == pytest.approx(path.logprob, abs=0.01)
 
 
-@installed
 def test_a_path_is_a_function_of_its_seed_and_ends_at_its_answer(engine):
-    first, again = drawn(engine, HOT), drawn(engine, HOT)
+    first, again = drawn(engine, 4, **HOT), drawn(engine, 4, **HOT)
     assert {k: g.text for k, g in first.items()} == {k: g.text for k, g in again.items()}
     assert len({g.text for g in first.values()}) > 6
     assert "answer" in {g.stop_reason for g in first.values()}
 
 
-@installed
 def test_a_decided_question_is_left_and_an_interrupted_call_leaves_nothing_behind(engine):
     watch = Watch({"q0": 1})
-    for g in engine.generate(requests(engine, 8), HOT, TRIGGER, watch):
-        watch.seen[g.question_id].add(g.path)
+    found = drawn(engine, 8, watch, **HOT)
     assert watch.seen["q1"] == watch.seen["q2"] == set(range(8))
     assert {q for q, _, _ in watch.lost} == {"q0"}
-    assert not {p for _, p, _ in watch.lost} & watch.seen["q0"]
-    unfinished = engine.generate(requests(engine, 8), GREEDY, TRIGGER)
+    assert not {(q, p) for q, p, _ in watch.lost} & found.keys()
+    unfinished = engine.generate(requests(engine, 8), SamplingConfig(**GREEDY), TRIGGER)
     next(unfinished)
     unfinished.close()
-    assert len(drawn(engine, GREEDY)) == 12
+    assert len(drawn(engine, 4, **GREEDY)) == 12
 
 
-@installed
-def test_a_run_goes_on_and_its_folder_is_llama_cpps(gguf, tmp_path, watcher):
-    def run(engine, paths):
-        settings = SampleConfig(model=str(gguf), engine=engine, paths=paths, threads=1)
-        folder = RunDir(tmp_path / engine)
-        with locked(folder):
-            done = draw_paths(job_of(settings, QUESTIONS), folder, watcher)
-        return done.new_paths, folder.load_settings(), list(read_records(folder.paths, Path))
+def test_a_run_goes_on_with_openvino_alone(gguf, tmp_path, watcher):
+    run, questions = RunDir(tmp_path), [Question(id=i, question=f"{i} pens?") for i in "ab"]
 
-    new, _, before = run("openvino", 2)
-    more, settings, after = run("openvino", 4)
-    assert (new, more, after[:4]) == (4, 4, before)
-    assert len({(p.question_id, p.path) for p in after}) == 8
-    assert all(p.logprob is not None and p.predicted_answer for p in after)
-    _, theirs, _ = run("llama", 1)
-    assert settings.keys() == theirs.keys()
-    assert settings["sample"].keys() == theirs["sample"].keys()
-    other = job_of(SampleConfig(model=str(gguf), paths=4), QUESTIONS)
+    def draw(**settings):
+        job = job_of(SampleConfig(model=str(gguf), threads=1, **settings), questions)
+        with locked(run):
+            draw_paths(job, run, watcher)
+        return list(read_records(run.paths, Path))
+
+    before, after = draw(engine="openvino", paths=2), draw(engine="openvino", paths=4)
+    assert after[:4] == before
+    assert len({(p.question_id, p.path) for p in after}) == len(after) == 8
     with pytest.raises(LmsiError, match="engine"):
-        draw_paths(other, RunDir(tmp_path / "openvino"), watcher)
+        draw(paths=4)
 
 
-@installed
 def test_an_adapter_is_on_until_it_is_off(one_block, tmp_path):
     adapter = str(broken_models.adapter(tmp_path / "a.gguf", 512, value=0.05))
 
     def first(engine, adapter):
         engine.use_adapter(adapter)
-        return drawn(engine, GREEDY)["q0", 0].drawn[0].logprob
+        return drawn(engine, 1, **GREEDY)["q0", 0].drawn[0].logprob
 
     with opened(one_block) as engine:
         base, changed, again = (first(engine, given) for given in (None, adapter, None))
@@ -135,7 +113,6 @@ def test_an_adapter_is_on_until_it_is_off(one_block, tmp_path):
     assert again == base
 
 
-@installed
 def test_weights_that_openvino_does_not_compute_are_refused(gguf, one_block, monkeypatch):
     other = module.readable(gguf)
     monkeypatch.setattr(module, "readable", lambda _: other)
@@ -145,7 +122,6 @@ def test_weights_that_openvino_does_not_compute_are_refused(gguf, one_block, mon
         opened(one_block)
 
 
-@installed
 @pytest.mark.parametrize(
     ("arch", "settings", "told"),
     [
@@ -159,15 +135,3 @@ def test_what_it_lacks_is_refused_in_one_line(gguf, tmp_path, arch, settings, to
     with pytest.raises(LmsiError, match=told) as e:
         opened(other, **settings)
     assert "\n" not in str(e.value) and "--engine llama" in e.value.hint
-
-
-def test_without_the_package_it_says_how_to_get_it(gguf, monkeypatch):
-    def missing(name):
-        raise ImportError(f"No module named {name!r}")
-
-    monkeypatch.setattr(module, "import_module", missing)
-    with pytest.raises(LmsiError, match="openvino-genai") as e:
-        opened(gguf)
-    assert "pip install '.[openvino]' in lmsi's folder" in e.value.hint
-    with pytest.raises(LmsiError, match="--cluster"):
-        job_of(SampleConfig(model=str(gguf), engine="openvino", cluster="local"), QUESTIONS)

@@ -1,4 +1,4 @@
-"""Requests before they are drawn: each path in one block, and what does not fit set apart."""
+"""Requests before they are drawn, each path in one block, and paths when they have ended."""
 
 import pytest
 from hypothesis import given
@@ -6,8 +6,10 @@ from hypothesis import strategies as st
 from scripted import ScriptedEngine
 
 from lmsi_cli.config import SamplingConfig
-from lmsi_cli.engine.base import Request, Wanted, blocks
+from lmsi_cli.engine.base import Generated, Request, Token, Wanted, blocks
 from lmsi_cli.engine.checks import split, split_for
+from lmsi_cli.engine.paths import to_path
+from lmsi_cli.prompts import Task
 
 
 def requests(questions, paths, templates):
@@ -19,9 +21,7 @@ def requests(questions, paths, templates):
 
 
 @given(st.integers(1, 4), st.integers(0, 9), st.integers(1, 5), st.booleans())
-def test_every_path_is_in_one_block_with_the_prompts_that_are_like_its_own(
-    questions, paths, templates, in_turn
-):
+def test_every_path_is_in_one_block_with_prompts_like_its_own(questions, paths, templates, in_turn):
     found = blocks(requests(questions, paths, templates), in_turn)
     wanted = [(r.question_id, w.path, r.block) for block in found for r in block for w in r.wanted]
     assert sorted(wanted) == sorted(
@@ -53,3 +53,30 @@ def test_a_smaller_cache_that_was_asked_for_counts(ctx, skipped):
     asked = [request("b", 5000), request("a", 60), request("c", 9)]
     config = SamplingConfig(ctx=ctx, max_tokens=40)
     assert [s.question_id for s in split_for(engine, asked, config).skipped] == skipped
+
+
+# -- paths that have ended: which tokens an answer is made of ----------------------------------
+
+
+@pytest.mark.parametrize(
+    ("pieces", "answer", "its"),
+    [
+        ((" The answer is", " 4", "2", "."), "42", [1, 2]),
+        ((" The answer is 42", "."), "42", [0]),  # one token for more than the answer
+        ((" The answer is ", "4", "2."), "42", [1, 2]),
+        ((" The answer is ", "", "", "\u2212", "4", "."), "-4", [1, 2, 3, 4]),  # three for a minus
+        (("<think>is it 5?", "</think>", " The answer is", " 4", "."), "4", [3]),
+        ((" Who", " knows."), None, None),
+    ],
+)
+def test_the_log_probability_of_an_answer_is_that_of_all_tokens_that_share_it(pieces, answer, its):
+    """Each token has its own power of two, so that sums tell them apart."""
+    starts = [sum(map(len, pieces[:i])) for i in range(len(pieces))]
+    tokens = tuple(Token(i, start, 2.0**i) for i, start in enumerate(starts))
+    task, whole = Task(name="number", kind="number", exemplars=()), 2.0 ** len(pieces) - 1
+    ended = Generated("q", 0, 0, "".join(pieces), 9, whole, "answer", tokens)
+    path, bare = to_path(ended, task), to_path(ended._replace(drawn=()), task)
+    assert path.predicted_answer == bare.predicted_answer == answer
+    assert path.answer_logprob == (None if its is None else sum(2.0**i for i in its))
+    assert path.mean_logprob == whole / len(pieces)  # of the kept tokens, not of the 9 it cost
+    assert (bare.mean_logprob, bare.answer_logprob) == (None, None)

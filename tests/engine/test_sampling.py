@@ -38,19 +38,13 @@ def reference(logits, config):
 def test_draw_follows_the_filtered_distribution(logits, k, p, floor, temperature):
     config = SamplingConfig(top_k=k, top_p=p, min_p=floor, temperature=temperature)
     rows = 400
-    u = (np.arange(rows) + 0.5) / rows  # a grid of uniforms gives each token its exact share
-    tokens, _ = draw(np.tile(np.float32(logits), (rows, 1)), u, config)
+    grid = (np.arange(rows) + 0.5) / rows  # of uniforms, which gives each token its exact share
+    u = np.concatenate([grid, [0, 1 - 2**-53]])
+    tokens, _ = draw(np.tile(np.float32(logits), (len(u), 1)), u, config)
     expected = reference([float(np.float32(x)) for x in logits], config)
     for token, share in expected.items():
-        assert abs((tokens == token).mean() - share) <= 1.5 / rows + 1e-6
+        assert abs((tokens[:rows] == token).mean() - share) <= 1.5 / rows + 1e-6
     assert set(tokens.tolist()) <= set(expected)
-
-
-@pytest.mark.parametrize("u", [0.0, 1 - 2**-53])
-def test_the_ends_of_the_unit_interval_pick_allowed_tokens(u):
-    logits = np.float32([[0.0, 1.0, 2.0, 3.0]])
-    config = SamplingConfig(top_k=2, temperature=0.01)
-    assert draw(logits, np.array([u]), config)[0][0] in (2, 3)
 
 
 @pytest.mark.parametrize("size", [4, 151_936])

@@ -16,7 +16,7 @@ def write(source, *variables):
 @pytest.mark.parametrize(
     ("source", "text"),
     [
-        ("{{ bos_token ~ messages[0]['role'] ~ messages[0].content ~ eos_token }}", "<s>userHi</s>"),
+        ("{{ bos_token ~ messages[0]['role'] ~ eos_token }}", "<s>user</s>"),
         ("{% for m in messages %}{% break %}x{% endfor %}", ""),
         ("  {% if true %}\nx\n  {% endif %}\ny", "x\ny"),
         ("{{ {'a<': 'é'} | tojson }}", '{"a<": "é"}'),
@@ -45,11 +45,16 @@ def test_what_chat_templates_expect_is_there(source, text):
         "{{ range | tojson(default='{0.__class__}'.format) }}",
         "{% macro m() %}x{% endmacro %}{{ [1] | tojson(cls=m) }}",
         "{% for i in range(10000000) %}{% endfor %}",
+        "{{ raise_exception('roles must alternate') }}",
+        "{{ messages[0].content + 1 }}",
+        "{{ 1 // 0 }}",
+        "{{ nothing.at.all }}",
     ],
 )
-def test_a_template_cannot_leave_its_box(source):
-    with pytest.raises(LmsiError, match="refuses the prompt"):
+def test_what_leaves_the_box_or_fails_is_told_in_one_line(source):
+    with pytest.raises(LmsiError, match=r"^m\.gguf: its chat template refuses .*: .+") as e:
         write(source)
+    assert "\n" not in str(e.value) and "--chat off" in e.value.hint
 
 
 LONG_LOOPS = "{% for i in range(9**5) %}{% for j in range(9**5) %}{% endfor %}{% endfor %}"
@@ -74,23 +79,6 @@ def test_a_template_has_its_time_and_memory_and_no_more(source, told):
     assert write("{{ messages[0].content }}") == "Hi"
 
 
-@pytest.mark.parametrize(
-    ("source", "told"),
-    [
-        ("{{ raise_exception('roles must alternate') }}", "roles must alternate"),
-        ("{{ messages[0].content + 1 }}", "can only concatenate str"),
-        ("{{ 1 // 0 }}", "zero"),
-        ("{{ nothing.at.all }}", "'nothing' is undefined"),
-    ],
-)
-def test_a_refusal_is_one_line_in_the_templates_words(source, told):
-    with pytest.raises(LmsiError) as e:
-        write(source)
-    assert str(e.value).startswith("m.gguf: its chat template refuses the prompt: ")
-    assert told in str(e.value) and "\n" not in str(e.value)
-    assert "--chat off" in e.value.hint
-
-
 # -- variables, and contents as lists ----------------------------------------------------------
 
 
@@ -105,7 +93,6 @@ def test_a_refusal_is_one_line_in_the_templates_words(source, told):
         ("v=01", '"01"'),
         ("v=" + "[" * 5000, f'"{"[" * 5000}"'),
     ],
-    ids=["JSON", "nested", "quoted", "words", "empty", "no number", "brackets"],
 )
 def test_a_value_is_json_or_else_its_text(typed, text):
     assert write("{{ v | tojson }}", typed) == text
@@ -137,6 +124,6 @@ EITHER = "{% if m.content is string %}" + LOOP + "{% else %}" + LOOP + "{% endif
 FAILS = "{{ m.content[0]['type'].strip('text') }}" + LOOP
 
 
-@pytest.mark.parametrize("content", [LOOP, EITHER, FAILS], ids=["blank", "either", "fails"])
+@pytest.mark.parametrize("content", [LOOP, EITHER, FAILS])
 def test_contents_are_given_as_lists_where_a_text_would_not_show(content):
     assert write("{% for m in messages %}{{ m.role }}: " + content + ";{% endfor %}") == "user: Hi;"
