@@ -62,8 +62,9 @@ def test_the_prediction_is_within_a_tenth_of_what_llama_cpp_takes(engine, unifie
     layout = lay_out(Need(60, 90, 256, 999), CacheKind(width, unified, flash))
     listen = lib.llama_log_callback(lambda _level, text, _data: said.append(text.decode()))
     lib.llama_log_set(listen, None)
-    LlamaContext(engine.model, layout, 1).close()
+    context = LlamaContext(engine.model, layout, 1)
     library()  # which sets its own log again
+    context.close()
     taken = sum(float(s.split("=")[1].split()[0]) for s in said if "buffer size" in s) * 2**20
     assert len(said) > 2
     assert bytes_of(layout, engine.model.sizes) == pytest.approx(taken, rel=0.1)
