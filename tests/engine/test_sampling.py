@@ -28,7 +28,7 @@ def reference(logits, config):
 
 
 @settings(max_examples=60)
-@example([0.0, -1.0], k=0, p=1.0, floor=0.5, temperature=1.0)
+@example(logits=[0.0, -1.0], k=0, p=1.0, floor=0.5, temperature=1.0)
 @given(
     st.lists(st.floats(-8, 8, width=32), min_size=2, max_size=12, unique=True),
     st.integers(0, 14),
