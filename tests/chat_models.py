@@ -8,6 +8,8 @@ own, each with a habit of the templates in the field.
 import gguf
 from broken_models import copied, finish
 
+from lmsi_cli.records import Message
+
 # Rare words of the embedded vocabulary make room for these: control tokens, and two words that a
 # vocabulary sets apart without calling them control tokens, as files in the field do.
 CONTROL = ("<|im_start|>", "<|im_end|>", "<s>", "</s>")
@@ -18,9 +20,9 @@ CHATML = (
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 THINKS = CHATML.replace("assistant\n{% endif %}", "assistant\n<think>\n{% endif %}")
-THINKS_ON = CHATML.replace(
+THINKS_ON = THINKS.replace(
     "\n{{ m.content }}", "\n{{ '<think>\n' if m.role == 'assistant' }}{{ m.content }}"
-).replace("assistant\n{% endif %}", "assistant\n<think>\n{% endif %}")
+)
 # Writes BOS itself, trims, wants alternating roles, has no system role, and ends turns with EOS.
 TRIMS = (
     "{{ bos_token }}{% for m in messages %}"
@@ -70,21 +72,14 @@ LISTS = CHATML.replace(
     "{{ m.content }}",
     "{% for p in m.content %}{% if p.type == 'text' %}{{ p.text }}{% endif %}{% endfor %}",
 )
-SOUND = (CHATML, THINKS, THINKS_ON, TRIMS, DROPS, REFUSES, LISTENS, LISTENS_TO_ALL, NAMES_THE_MODE,
-         SWITCH, LISTS)  # fmt: skip
 BROKEN = "{% for m in messages %}"
 
 
-def chat_model(source, target, template, blocks=1, apart=gguf.TokenType.USER_DEFINED, ends=False):
-    """Copy the embedded model's first blocks under a chat template; BOS is wanted and is ``<s>``.
+def chat_model(source, target, template, apart=gguf.TokenType.USER_DEFINED):
+    """Copy the embedded model's first block under a chat template; BOS is wanted and is ``<s>``.
 
-    Args:
-        source: The embedded model.
-        target: Where to write.
-        template: Jinja text.
-        blocks: Keep this many.
-        apart: The kind of the thinking marks; some files make them control tokens.
-        ends: The file asks for EOS behind texts, too.
+    It asks for EOS behind texts, too, as some files do, and some make the thinking marks, which
+    are set ``apart``, control tokens.
     """
     reader, writer = gguf.GGUFReader(source), gguf.GGUFWriter(target, "llama")
     words = list(reader.fields["tokenizer.ggml.tokens"].contents())
@@ -94,11 +89,33 @@ def chat_model(source, target, template, blocks=1, apart=gguf.TokenType.USER_DEF
         words[i], types[i] = word, int(kind)
     own = {"tokenizer.ggml.tokens": words, "tokenizer.ggml.token_type": types}
     ends = [f"tokenizer.ggml.{x}" for x in ("add_bos", "bos_token_id", "eos_token_id")]
-    copied(reader, writer, blocks, own=own, skipped=ends)
+    copied(reader, writer, 1, own=own, skipped=ends)
     writer.add_add_bos_token(True)
-    if ends:
-        writer.add_add_eos_token(True)
+    writer.add_add_eos_token(True)
     writer.add_bos_token_id(words.index("<s>"))
     writer.add_eos_token_id(words.index("</s>"))
     writer.add_chat_template(template)
     return finish(writer, target)
+
+
+# -- conversations, and what ids spell ---------------------------------------------------------
+
+
+def user(text):
+    return Message(role="user", content=text)
+
+
+def assistant(text):
+    return Message(role="assistant", content=text)
+
+
+SYSTEM = Message(role="system", content="Be brief.")
+REPLY = (assistant("6 * 7 = 42. The answer is 42."),)
+
+
+def marks(encoder, ids):
+    return [text for text, mark in encoder.runs(ids) if mark]
+
+
+def spelt(encoder, ids):
+    return "".join(text for text, _ in encoder.runs(ids))

@@ -5,8 +5,7 @@ from importlib.util import find_spec
 
 import broken_models
 import pytest
-from test_batched import TRIGGER, requests
-from test_watch import Watch
+from test_batched import TRIGGER, Watch, drawn, requests
 
 from lmsi_cli.config import EngineConfig, SampleConfig, SamplingConfig
 from lmsi_cli.engine import openvino as module
@@ -18,27 +17,18 @@ from lmsi_cli.run_folder import RunDir, locked
 from lmsi_cli.stages.engines import open_file
 from lmsi_cli.stages.pipeline import draw_paths, job_of
 
-pytestmark = pytest.mark.model
-installed = pytest.mark.skipif(find_spec("openvino_genai") is None, reason="needs openvino-genai")
-GREEDY = SamplingConfig(temperature=0, max_tokens=60, threads=1)
-PRECISIONS = "INFERENCE_PRECISION_HINT", "KV_CACHE_PRECISION"
-HOT = SamplingConfig(temperature=1, max_tokens=60, threads=1)
-QUESTIONS = [
-    Question(id="a", question="Tom has 12 apples. Tom gets 7 more apples. How many are there now?"),
-    Question(id="b", question="Anna buys 3 boxes of 14 pens each. How many pens does Anna have?"),
+pytestmark = [
+    pytest.mark.model,
+    pytest.mark.skipif(find_spec("openvino_genai") is None, reason="needs openvino-genai"),
 ]
-
-
-def opened(file, **settings):
-    return open_file(file, EngineConfig(threads=1, **settings), "openvino")
+GREEDY = {"temperature": 0, "max_tokens": 60}
+HOT = {"temperature": 1, "max_tokens": 60}
+PRECISIONS = "INFERENCE_PRECISION_HINT", "KV_CACHE_PRECISION"
 
 
 @pytest.fixture(autouse=True, scope="module")
 def exact():
     """A CPU with BF16 computes in that, where the last bits depend on what else is in a step."""
-    if find_spec("openvino_genai") is None:
-        yield
-        return
     genai = import_module("openvino_genai")
     pipeline, f32 = genai.ContinuousBatchingPipeline, {n: "f32" for n in PRECISIONS}
 
@@ -50,23 +40,20 @@ def exact():
         yield
 
 
+def opened(file, **settings):
+    return open_file(file, EngineConfig(threads=1, **settings), "openvino")
+
+
 @pytest.fixture(scope="module")
 def engine(gguf, exact):
     with opened(gguf) as loaded:
         yield loaded
 
 
-def drawn(engine, config, trigger=TRIGGER, watch=None):
-    found = list(engine.generate(requests(engine, 4), config, trigger, watch))
-    assert len({(g.question_id, g.path) for g in found}) == len(found)
-    return {(g.question_id, g.path): g for g in found}
-
-
-@installed
 def test_a_greedy_path_is_llama_cpps_with_its_ids_end_and_log_probabilities(engine, gguf):
-    ours = drawn(engine, GREEDY)
+    ours = drawn(engine, 4, **GREEDY)
     with LlamaEngine(gguf, EngineConfig(threads=1, fast_copy="off")) as llama:
-        theirs = drawn(llama, GREEDY)
+        theirs = drawn(llama, 4, **GREEDY)
     assert ours.keys() == theirs.keys() and len(ours) == 12
     for key, path in theirs.items():
         mine = ours[key]
@@ -75,75 +62,57 @@ def test_a_greedy_path_is_llama_cpps_with_its_ids_end_and_log_probabilities(engi
         assert mine.logprob == pytest.approx(path.logprob, abs=0.01)
 
 
-@installed
 def test_a_path_is_a_function_of_its_seed_and_ends_at_its_answer(engine):
-    first, again = drawn(engine, HOT), drawn(engine, HOT)
+    first, again = drawn(engine, 4, **HOT), drawn(engine, 4, **HOT)
     assert {k: g.text for k, g in first.items()} == {k: g.text for k, g in again.items()}
     assert len({g.text for g in first.values()}) > 6
     assert "answer" in {g.stop_reason for g in first.values()}
-    early = drawn(engine, GREEDY, trigger=" ".join(drawn(engine, GREEDY)["q0", 0].text.split()[:2]))
-    assert early["q0", 0].tokens < drawn(engine, GREEDY)["q0", 0].tokens
 
 
-@installed
-def test_a_decided_question_is_left(engine):
+def test_a_decided_question_is_left_and_an_interrupted_call_leaves_nothing_behind(engine):
     watch = Watch({"q0": 1})
-    for g in engine.generate(requests(engine, 8), HOT, TRIGGER, watch):
-        watch.seen[g.question_id][g.path] = g.text
-    assert watch.seen["q1"].keys() == watch.seen["q2"].keys() == set(range(8))
+    found = drawn(engine, 8, watch, **HOT)
+    assert watch.seen["q1"] == watch.seen["q2"] == set(range(8))
     assert {q for q, _, _ in watch.lost} == {"q0"}
-    assert not {p for _, p, _ in watch.lost} & watch.seen["q0"].keys()
-
-
-@installed
-def test_an_interrupted_generation_leaves_nothing_behind(engine):
-    unfinished = engine.generate(requests(engine, 8), GREEDY, TRIGGER)
+    assert not {(q, p) for q, p, _ in watch.lost} & found.keys()
+    unfinished = engine.generate(requests(engine, 8), SamplingConfig(**GREEDY), TRIGGER)
     next(unfinished)
     unfinished.close()
-    assert len(drawn(engine, GREEDY)) == 12
+    assert len(drawn(engine, 4, **GREEDY)) == 12
 
 
-@installed
-def test_a_run_goes_on_and_its_folder_is_llama_cpps(gguf, tmp_path, watcher):
-    def run(engine, paths):
-        settings = SampleConfig(model=str(gguf), engine=engine, paths=paths, threads=1)
-        with locked(RunDir(tmp_path / engine)):
-            return draw_paths(job_of(settings, QUESTIONS), RunDir(tmp_path / engine), watcher)
+def test_a_run_goes_on_with_openvino_alone(gguf, tmp_path, watcher):
+    run, questions = RunDir(tmp_path), [Question(id=i, question=f"{i} pens?") for i in "ab"]
 
-    folder, other = RunDir(tmp_path / "openvino"), RunDir(tmp_path / "llama")
-    half = run("openvino", 2)
-    before = list(read_records(folder.paths, Path))
-    whole = run("openvino", 4)
-    after = list(read_records(folder.paths, Path))
-    assert (half.new_paths, whole.new_paths) == (4, 4)
+    def draw(**settings):
+        job = job_of(SampleConfig(model=str(gguf), threads=1, **settings), questions)
+        with locked(run):
+            draw_paths(job, run, watcher)
+        return list(read_records(run.paths, Path))
+
+    before, after = draw(engine="openvino", paths=2), draw(engine="openvino", paths=4)
     assert after[:4] == before
-    assert len({(p.question_id, p.path) for p in after}) == 8
-    run("llama", 1)
-    assert folder.load_settings().keys() == other.load_settings().keys()
-    assert folder.load_settings()["sample"].keys() == other.load_settings()["sample"].keys()
-    assert all(p.logprob is not None and p.predicted_answer for p in after)
+    assert len({(p.question_id, p.path) for p in after}) == len(after) == 8
     with pytest.raises(LmsiError, match="engine"):
-        draw_paths(job_of(SampleConfig(model=str(gguf), paths=4), QUESTIONS), folder, watcher)
+        draw(paths=4)
 
 
-@installed
 def test_an_adapter_is_on_until_it_is_off(one_block, tmp_path):
     adapter = str(broken_models.adapter(tmp_path / "a.gguf", 512, value=0.05))
-    with opened(one_block) as engine:
-        base = drawn(engine, GREEDY)["q0", 0]
+
+    def first(engine, adapter):
         engine.use_adapter(adapter)
-        changed = drawn(engine, GREEDY)["q0", 0]
-        engine.use_adapter(None)
-        assert drawn(engine, GREEDY)["q0", 0] == base
+        return drawn(engine, 1, **GREEDY)["q0", 0].drawn[0].logprob
+
+    with opened(one_block) as engine:
+        base, changed, again = (first(engine, given) for given in (None, adapter, None))
     with LlamaEngine(one_block, EngineConfig(threads=1)) as llama:
-        before = drawn(llama, GREEDY)["q0", 0].drawn[0].logprob
-        llama.use_adapter(adapter)
-        after = drawn(llama, GREEDY)["q0", 0].drawn[0].logprob
-    assert changed.drawn[0].logprob == pytest.approx(after, abs=abs(after - before) / 4)
-    assert base.drawn[0].logprob == pytest.approx(before, abs=abs(after - before) / 4)
+        theirs, with_it = first(llama, None), first(llama, adapter)
+    near = abs(with_it - theirs) / 4
+    assert (base, changed) == (pytest.approx(theirs, abs=near), pytest.approx(with_it, abs=near))
+    assert again == base
 
 
-@installed
 def test_weights_that_openvino_does_not_compute_are_refused(gguf, one_block, monkeypatch):
     other = module.readable(gguf)
     monkeypatch.setattr(module, "readable", lambda _: other)
@@ -153,32 +122,16 @@ def test_weights_that_openvino_does_not_compute_are_refused(gguf, one_block, mon
         opened(one_block)
 
 
-@installed
 @pytest.mark.parametrize(
-    ("settings", "words"),
-    [({"kv": "split"}, "kv"), ({"ctx": 512}, "ctx"), ({"flash_attn": "on"}, "flash_attn")],
+    ("arch", "settings", "told"),
+    [
+        ("llama", {"kv": "split"}, "^kv: "),
+        ("llama", {"ctx": 512}, "^ctx: "),
+        ("internlm2", {}, "llama, qwen2, qwen3"),
+    ],
 )
-def test_a_setting_that_it_lacks_is_refused(gguf, settings, words):
-    with pytest.raises(LmsiError, match=f"^{words}: ") as e:
-        opened(gguf, **settings)
-    assert "--engine llama" in e.value.hint
-
-
-@installed
-def test_a_model_of_another_kind_is_refused_in_one_line(gguf, tmp_path):
-    other = broken_models.relabelled(gguf, tmp_path / "other.gguf", arch="internlm2")
-    with pytest.raises(LmsiError, match="llama, qwen2, qwen3") as e:
-        opened(other)
-    assert "\n" not in str(e.value)
-
-
-def test_without_the_package_it_says_how_to_get_it(gguf, monkeypatch):
-    def missing(name):
-        raise ImportError(f"No module named {name!r}")
-
-    monkeypatch.setattr(module, "import_module", missing)
-    with pytest.raises(LmsiError, match="openvino-genai") as e:
-        opened(gguf)
-    assert "pip install '.[openvino]' in lmsi's folder" in e.value.hint
-    with pytest.raises(LmsiError, match="--cluster"):
-        job_of(SampleConfig(model=str(gguf), engine="openvino", cluster="local"), QUESTIONS)
+def test_what_it_lacks_is_refused_in_one_line(gguf, tmp_path, arch, settings, told):
+    other = broken_models.relabelled(gguf, tmp_path / "other.gguf", arch=arch)
+    with pytest.raises(LmsiError, match=told) as e:
+        opened(other, **settings)
+    assert "\n" not in str(e.value) and "--engine llama" in e.value.hint

@@ -7,12 +7,12 @@ import os
 from pathlib import Path
 
 import pytest
+from chat_models import REPLY, SYSTEM, TRIMS, assistant, marks, spelt, user
 
 from lmsi_cli.engine.encode import Encoder
 from lmsi_cli.engine.llama import vocabulary
 from lmsi_cli.engine.template import TODAY, ChatTemplate
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.records import Message
 from lmsi_cli.thinking import answer_part
 
 VARIABLE = "LMSI_LLAMA_CPP_SOURCE"
@@ -25,41 +25,26 @@ pytestmark = [
     ),
 ]
 
-LLAMA_2 = (
-    "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
-    "{% for m in messages %}{% if m['role'] == 'user' %}"
-    "{{ bos_token + '[INST] ' + m['content'] | trim + ' [/INST]' }}"
-    "{% else %}{{ ' ' + m['content'] | trim + ' ' + eos_token }}{% endif %}{% endfor %}"
-)
 # Vocabulary, template (None: the file's own), and the text that ends a reply.
 PAIRS = [
     ("qwen2", "Qwen-Qwen2.5-7B-Instruct", "<|im_end|>"),
     ("qwen2", "Qwen-Qwen3-0.6B", "<|im_end|>"),
-    ("qwen2", "Qwen-QwQ-32B", "<|im_end|>"),
     ("qwen2", "HuggingFaceTB-SmolLM3-3B", "<|im_end|>"),
     ("qwen35", "Qwen3.5-4B", "<|im_end|>"),
     ("llama-bpe", "meta-llama-Llama-3.1-8B-Instruct", "<|eot_id|>"),
-    ("llama-bpe", "meta-llama-Llama-3.2-3B-Instruct", "<|eot_id|>"),
     ("llama-bpe", "openai-gpt-oss-120b", "<|eot_id|>"),
     ("llama-bpe", "NVIDIA-Nemotron-Nano-v2", "<|eot_id|>"),  # opens a block and never closes it
-    ("llama-spm", LLAMA_2, "</s>"),
+    ("llama-spm", TRIMS, "</s>"),  # much as Llama 2 does
     ("phi-3", None, "<|end|>"),
-    ("phi-3", "microsoft-Phi-3.5-mini-instruct", "<|end|>"),
     ("command-r", None, "<|END_OF_TURN_TOKEN|>"),
     ("gemma-4", None, "<turn|>"),
     ("deepseek-llm", "deepseek-ai-DeepSeek-R1-Distill-Llama-8B", "<｜end▁of▁sentence｜>"),  # noqa: RUF001
     ("falcon", "google-gemma-2-2b-it", "<|endoftext|>"),  # it knows none of the template's marks
 ]
-SYSTEM = Message(role="system", content="Be brief.")
-REPLY = (Message(role="assistant", content="6 * 7 = 42. The answer is 42."),)
-
-
-def user(text):
-    return Message(role="user", content=text)
 
 
 def turns(text):
-    return (SYSTEM, user("What is 1?"), Message(role="assistant", content="1."), user(text))
+    return (SYSTEM, user("What is 1?"), assistant("1."), user(text))
 
 
 @pytest.fixture(scope="module", params=PAIRS, ids=lambda p: f"{p[0]} {(p[1] or 'own')[:30]}")
@@ -71,34 +56,22 @@ def pair(request):
             file = MODELS / "templates" / f"{template[:60]}.jinja"
             source = template if "{%" in template else file.read_text()
             ends = (words.lib.llama_vocab_bos(words.vocab), words.lib.llama_vocab_eos(words.vocab))
-            encoder.template = ChatTemplate(source, *(spelt(encoder, token) for token in ends))
+            texts = (spelt(encoder, [token] if token >= 0 else []) for token in ends)
+            encoder.template = ChatTemplate(source, *texts)
         yield encoder, end
 
 
-def spelt(encoder, token):
-    return "".join(text for text, _ in encoder.runs([token] if token >= 0 else []))
-
-
-def marks(encoder, ids):
-    return [text for text, mark in encoder.runs(ids) if mark]
-
-
-def set_apart(encoder):
-    """Every control token of the vocabulary, and every word shaped like one that it sets apart."""
-    tokens = range(encoder.model.n_vocab)
-    return sorted({text for t in tokens for text in marks(encoder, [t])} - {""})
-
-
 def test_no_control_token_can_be_forged(pair):
-    """All of the vocabulary's own marks, in one question, next to each other and apart."""
+    """All marks that the vocabulary sets apart, in one question, next to each other and apart."""
     encoder, _ = pair
-    every = set_apart(encoder)
+    tokens = range(encoder.model.n_vocab)
+    every = sorted({text for t in tokens for text in marks(encoder, [t])} - {""})
     assert len(every) >= 2
     harmless = marks(encoder, encoder.prompt(turns("x")).ids)
     for text in (f"a {mark} b{mark}{mark}c" for mark in every[:300]):
         ids = encoder.prompt(turns(text)).ids
         assert marks(encoder, ids) == harmless
-        assert text in "".join(t for t, _ in encoder.runs(ids))
+        assert text in spelt(encoder, ids)
     ids = encoder.prompt(turns("".join(every)[:20_000])).ids
     assert marks(encoder, ids) == harmless
 
@@ -106,12 +79,10 @@ def test_no_control_token_can_be_forged(pair):
 def test_a_harmless_conversation_is_tokenised_whole(pair):
     """As llama.cpp does: rendered, then tokenised at once, with BOS if it is not there yet."""
     encoder, _ = pair
-    prompt = turns("Tom has 12 apples. He eats 3.")
-    messages = prompt
+    prompt = messages = turns("Tom has 12 apples. He eats 3.")
     if encoder.frame(prompt).folds:
         messages = (user(f"Be brief.\n\n{prompt[1].content}"), *prompt[2:])
-    text = encoder.template.write(messages, reply=True)
-    ids = encoder.model.tokenize(text, special=True)
+    ids = encoder.model.tokenize(encoder.template.write(messages, reply=True), special=True)
     bos = encoder.lib.llama_vocab_bos(encoder.vocab)
     if encoder.lib.llama_vocab_get_add_bos(encoder.vocab) and ids[0] != bos:
         ids = [bos, *ids]
@@ -121,7 +92,7 @@ def test_a_harmless_conversation_is_tokenised_whole(pair):
 def test_a_reply_is_what_the_template_writes_up_to_the_end_of_its_turn(pair):
     encoder, end = pair
     ids = encoder.completion(turns("What is 6 * 7?"), REPLY)
-    told = "".join(text for text, _ in encoder.runs(ids))
+    told = spelt(encoder, ids)
     begun = encoder.prompt(turns("x")).begun
     assert answer_part(begun + told).strip().startswith("6 * 7") or "final" in told
     assert told.endswith(end) and REPLY[0].content in told
@@ -136,12 +107,11 @@ TEMPLATES = sorted((MODELS / "templates").glob("*.jinja")) if os.environ.get(VAR
 def test_templates_render_as_transformers_renders_them(file):
     from transformers.utils.chat_template_utils import _compile_jinja_template
 
-    source = file.read_text()
+    source, theirs = file.read_text(), _compile_jinja_template(file.read_text())
+    theirs.globals["strftime_now"] = TODAY.strftime
+    names = {"bos_token": "<s>", "eos_token": "</s>", "tools": None, "documents": None}
     for prompt in (turns("What is 6 * 7?"), turns("x")[1:]):
         messages = [{"role": m.role, "content": m.content} for m in prompt]
-        names = {"bos_token": "<s>", "eos_token": "</s>", "tools": None, "documents": None}
-        theirs = _compile_jinja_template(source)
-        theirs.globals["strftime_now"] = TODAY.strftime
         try:
             wanted = theirs.render(messages=messages, add_generation_prompt=True, **names)
         except Exception:  # noqa: BLE001 - whatever it is, ours must refuse as well

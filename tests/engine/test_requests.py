@@ -1,16 +1,15 @@
-"""Requests before they are drawn: each path in one block, and what does not fit set apart."""
+"""Requests before they are drawn, each path in one block, and paths when they have ended."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scripted import ScriptedEngine
 
 from lmsi_cli.config import SamplingConfig
-from lmsi_cli.engine.base import Request, Wanted, blocks, draw
+from lmsi_cli.engine.base import Generated, Request, Token, Wanted, blocks
 from lmsi_cli.engine.checks import split, split_for
-from lmsi_cli.errors import LmsiError
-from tests.scripted import ScriptedEngine
-
-jobs = st.tuples(st.integers(1, 4), st.integers(0, 9), st.integers(1, 5), st.booleans())
+from lmsi_cli.engine.paths import to_path
+from lmsi_cli.prompts import Task
 
 
 def requests(questions, paths, templates):
@@ -21,9 +20,8 @@ def requests(questions, paths, templates):
     ]
 
 
-@given(jobs)
-def test_every_path_is_in_one_block_with_the_prompts_that_are_like_its_own(job):
-    questions, paths, templates, in_turn = job
+@given(st.integers(1, 4), st.integers(0, 9), st.integers(1, 5), st.booleans())
+def test_every_path_is_in_one_block_with_prompts_like_its_own(questions, paths, templates, in_turn):
     found = blocks(requests(questions, paths, templates), in_turn)
     wanted = [(r.question_id, w.path, r.block) for block in found for r in block for w in r.wanted]
     assert sorted(wanted) == sorted(
@@ -35,34 +33,6 @@ def test_every_path_is_in_one_block_with_the_prompts_that_are_like_its_own(job):
     if in_turn and templates > 1:
         order = [path for _, path, _ in wanted]
         assert order == sorted(order)
-
-
-class Watched:
-    """Decides each question after so many paths."""
-
-    def __init__(self, after):
-        self.after, self.seen, self.given_up = after, {}, []
-
-    def needed(self, question_id):
-        return 99
-
-    def decided(self, question_id):
-        return self.seen.get(question_id, 0) >= self.after
-
-    def cancelled(self, question_id, path, tokens):
-        self.given_up.append((question_id, path))
-
-
-def test_a_decided_question_is_in_no_later_block():
-    engine, watch = ScriptedEngine({f"q{i}": [" 1."] for i in range(3)}), Watched(2)
-    asked, drawn = requests(3, 8, 4), []
-    for g in draw(engine, asked, SamplingConfig(), "The answer is", watch):
-        watch.seen[g.question_id] = watch.seen.get(g.question_id, 0) + 1
-        drawn.append((g.question_id, g.path))
-    assert sorted(drawn) == [(f"q{q}", k) for q in range(3) for k in range(2)]
-
-
-# -- questions that do not fit ---------------------------------------------------------------------
 
 
 def request(name, length, paths=1):
@@ -85,6 +55,28 @@ def test_a_smaller_cache_that_was_asked_for_counts(ctx, skipped):
     assert [s.question_id for s in split_for(engine, asked, config).skipped] == skipped
 
 
-def test_if_nothing_fits_that_is_the_error():
-    with pytest.raises(LmsiError, match=r"'a'.* 1 others"):
-        split_for(ScriptedEngine({}), [request("a", 4096), request("b", 9999)], SamplingConfig())
+# -- paths that have ended: which tokens an answer is made of ----------------------------------
+
+
+@pytest.mark.parametrize(
+    ("pieces", "answer", "its"),
+    [
+        ((" The answer is", " 4", "2", "."), "42", [1, 2]),
+        ((" The answer is 42", "."), "42", [0]),  # one token for more than the answer
+        ((" The answer is ", "4", "2."), "42", [1, 2]),
+        ((" The answer is ", "", "", "\u2212", "4", "."), "-4", [1, 2, 3, 4]),  # three for a minus
+        (("<think>is it 5?", "</think>", " The answer is", " 4", "."), "4", [3]),
+        ((" Who", " knows."), None, None),
+    ],
+)
+def test_the_log_probability_of_an_answer_is_that_of_all_tokens_that_share_it(pieces, answer, its):
+    """Each token has its own power of two, so that sums tell them apart."""
+    starts = [sum(map(len, pieces[:i])) for i in range(len(pieces))]
+    tokens = tuple(Token(i, start, 2.0**i) for i, start in enumerate(starts))
+    task, whole = Task(name="number", kind="number", exemplars=()), 2.0 ** len(pieces) - 1
+    ended = Generated("q", 0, 0, "".join(pieces), 9, whole, "answer", tokens)
+    path, bare = to_path(ended, task), to_path(ended._replace(drawn=()), task)
+    assert path.predicted_answer == bare.predicted_answer == answer
+    assert path.answer_logprob == (None if its is None else sum(2.0**i for i in its))
+    assert path.mean_logprob == whole / len(pieces)  # of the kept tokens, not of the 9 it cost
+    assert (bare.mean_logprob, bare.answer_logprob) == (None, None)

@@ -4,14 +4,13 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from scipy.special import log_softmax
 
 from lmsi_cli.config import SamplingConfig
 from lmsi_cli.engine.base import path_seed
 from lmsi_cli.engine.sampling import draw, largest, uniforms
-
-U64 = st.integers(0, 2**53 - 1)
 
 
 def reference(logits, config):
@@ -29,6 +28,7 @@ def reference(logits, config):
 
 
 @settings(max_examples=60)
+@example(logits=[0.0, -1.0], k=0, p=1.0, floor=0.5, temperature=1.0)
 @given(
     st.lists(st.floats(-8, 8, width=32), min_size=2, max_size=12, unique=True),
     st.integers(0, 14),
@@ -39,56 +39,22 @@ def reference(logits, config):
 def test_draw_follows_the_filtered_distribution(logits, k, p, floor, temperature):
     config = SamplingConfig(top_k=k, top_p=p, min_p=floor, temperature=temperature)
     rows = 400
-    u = (np.arange(rows) + 0.5) / rows  # a grid of uniforms gives each token its exact share
-    tokens, _ = draw(np.tile(np.float32(logits), (rows, 1)), u, config)
+    grid = (np.arange(rows) + 0.5) / rows  # of uniforms, which gives each token its exact share
+    u = np.concatenate([grid, [0, 1 - 2**-53]])
+    tokens, _ = draw(np.tile(np.float32(logits), (len(u), 1)), u, config)
     expected = reference([float(np.float32(x)) for x in logits], config)
     for token, share in expected.items():
-        assert abs((tokens == token).mean() - share) <= 1.5 / rows + 1e-6
+        assert abs((tokens[:rows] == token).mean() - share) <= 1.5 / rows + 1e-6
     assert set(tokens.tolist()) <= set(expected)
 
 
-def test_logprob_is_at_temperature_one_over_all_tokens():
-    logits = np.float32([[1.0, 2.0, 3.0]])
-    _, logprobs = draw(logits, np.array([0.5]), SamplingConfig(temperature=0.3, top_k=1))
-    assert logprobs[0] == pytest.approx(3 - math.log(sum(math.exp(x) for x in (1, 2, 3))))
-
-
-@pytest.mark.parametrize("u", [0.0, 1 - 2**-53])
-def test_the_ends_of_the_unit_interval_pick_allowed_tokens(u):
-    logits = np.float32([[0.0, 1.0, 2.0, 3.0]])
-    config = SamplingConfig(top_k=2, temperature=0.01)
-    assert draw(logits, np.array([u]), config)[0][0] in (2, 3)
-
-
-def splitmix64(seed, n):
-    """The published algorithm, one number at a time in Python's integers."""
-    mask, state, out = 2**64 - 1, seed, []
-    for _ in range(n):
-        state = (state + 0x9E3779B97F4A7C15) & mask
-        z = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & mask
-        z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & mask
-        out.append(((z ^ (z >> 31)) >> 11) * 2.0**-53)
-    return out
-
-
-@given(U64)
-def test_streams_are_splitmix64(seed):
-    # the reference implementation's first output for seed 1234567
-    assert int(splitmix64(1234567, 1)[0] * 2**53) == 6457827717110365317 >> 11
-    steps = np.arange(5, dtype=np.uint64)
-    assert uniforms(np.full(5, seed, np.uint64), steps).tolist() == splitmix64(seed, 5)
-
-
-@given(st.integers(0, 9), st.text(max_size=9), st.integers(0, 99))
-def test_seeds_fit_json_readers_and_depend_on_every_part(seed, question, path):
-    own = path_seed(seed, question, path)
-    assert 0 <= own < 2**53
-    others = (
-        path_seed(seed + 1, question, path),
-        path_seed(seed, question + "x", path),
-        path_seed(seed, question, path + 1),
-    )
-    assert own not in others
+@pytest.mark.parametrize("size", [4, 151_936])
+def test_logprobs_are_at_temperature_one_over_all_tokens(size):
+    logits = np.random.default_rng(3).normal(scale=5, size=(4, size)).astype(np.float32)
+    config = SamplingConfig(temperature=0.3, top_k=2)
+    tokens, logprobs = draw(logits, np.array([0.1, 0.5, 0.9, 0.99]), config)
+    expected = log_softmax(logits.astype(np.float64), axis=1)
+    assert logprobs == pytest.approx(expected[np.arange(4), tokens], abs=1e-5)
 
 
 @settings(max_examples=20)
@@ -103,10 +69,31 @@ def test_large_vocabularies_are_cut_to_the_same_candidates(k, size, seed, coarse
     assert np.array_equal(found, -np.sort(-logits, axis=1)[:, :k])
 
 
-def test_logprobs_of_a_large_vocabulary_are_exact():
-    from scipy.special import log_softmax
+# -- random streams ----------------------------------------------------------------------------
 
-    logits = np.random.default_rng(3).normal(scale=5, size=(4, 151_936)).astype(np.float32)
-    tokens, logprobs = draw(logits, np.array([0.1, 0.5, 0.9, 0.99]), SamplingConfig())
-    expected = log_softmax(logits.astype(np.float64), axis=1)
-    assert logprobs == pytest.approx(expected[np.arange(4), tokens], abs=1e-5)
+
+def splitmix64(seed, n):
+    """The published algorithm, one number at a time in Python's integers."""
+    mask, state, out = 2**64 - 1, seed, []
+    for _ in range(n):
+        state = (state + 0x9E3779B97F4A7C15) & mask
+        z = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & mask
+        z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & mask
+        out.append(((z ^ (z >> 31)) >> 11) * 2.0**-53)
+    return out
+
+
+@given(st.integers(0, 2**53 - 1))
+def test_streams_are_splitmix64(seed):
+    # the reference implementation's first output for seed 1234567
+    assert int(splitmix64(1234567, 1)[0] * 2**53) == 6457827717110365317 >> 11
+    steps = np.arange(5, dtype=np.uint64)
+    assert uniforms(np.full(5, seed, np.uint64), steps).tolist() == splitmix64(seed, 5)
+
+
+@given(st.integers(0, 9), st.text(max_size=9), st.integers(0, 99))
+def test_seeds_fit_json_readers_and_depend_on_every_part(seed, question, path):
+    own = path_seed(seed, question, path)
+    assert 0 <= own < 2**53
+    others = ((seed + 1, question, path), (seed, question + "x", path), (seed, question, path + 1))
+    assert own not in [path_seed(*other) for other in others]
