@@ -20,9 +20,8 @@ from typing import Any
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binom, bootstrap
+from scipy.stats import binom
 
-from lmsi_cli.records import Interval
 from lmsi_cli.stats.intervals import Groups, auroc, mean_interval, wilson
 from lmsi_cli.stats.paired_tests import paired, smallest_visible
 
@@ -89,19 +88,16 @@ def means(repeats: int) -> Iterator[Line]:
 
 
 def pairs(repeats: int) -> Iterator[Line]:
-    """Before and after; also the plainer bootstraps that lmsi does not use."""
+    """Before and after."""
     own: Callable[[Values, Values, Groups], Any] = lambda b, a, g: paired(b, a, groups=g)  # noqa: E731
     for n in SIZES:
         for moved, up in MOVES:
             draw, setting = partial(_yes_no, n=n, moved=moved, up=up), f"{moved} change, {up:+}"
-            others = (("percentile", percentile), ("BCa", bca)) if n == SIZES[0] else ()
-            for what, method in (("paired", own), *others):
-                yield _line(f"{what}, yes/no", setting, n, cover_pairs(method, draw, up, repeats))
+            yield _line("paired, yes/no", setting, n, cover_pairs(own, draw, up, repeats))
         for before, after in STEPS:
             draw, setting = partial(_steps, n=n, a=before, b=after), f"{before} to {after}"
             up = after - before
-            for what, method in (("paired", own), *others[:1]):
-                yield _line(f"{what}, 5 paths", setting, n, cover_pairs(method, draw, up, repeats))
+            yield _line("paired, 5 paths", setting, n, cover_pairs(own, draw, up, repeats))
             for what, known in (("clusters", _labels(n)), ("clusters, ignored", None)):
                 alike = partial(_steps, n=n, a=before, b=after, cluster=CLUSTER)
                 kept = cover_pairs(own, alike, up, repeats, known)
@@ -137,11 +133,9 @@ def ranks(repeats: int) -> Iterator[Line]:
         all_of_it = _shares(np.random.default_rng(0), POPULATION, p)
         truth = auroc(*all_of_it).value
         for n in SIZES:
-            plain = {"AUROC, percentile": percentile_auroc} if n == SIZES[0] else {}
-            for what, method in {"AUROC": auroc, **plain}.items():
-                draw = partial(_shares, n=n, accuracy=p)
-                kept = cover(lambda r, m=method, d=draw: m(*d(r)), truth, repeats)
-                yield _line(what, f"accuracy {p}", n, kept)
+            draw = partial(_shares, n=n, accuracy=p)
+            kept = cover(lambda r, d=draw: auroc(*d(r)), truth, repeats)
+            yield _line("AUROC", f"accuracy {p}", n, kept)
 
 
 def cover(method: Callable[[Rng], Any], truth: float, repeats: int) -> tuple[float, float, int]:
@@ -170,35 +164,6 @@ def found(
     rngs = (np.random.default_rng((8, i)) for i in range(repeats))
     clear = [paired(*draw(r), groups=groups).p_value < 0.05 for r in rngs]
     return float(np.mean(clear)), None, repeats
-
-
-def percentile(before: Values, after: Values, _: Groups) -> Interval:
-    """The plain percentile bootstrap."""
-    change = after - before
-    picks = np.random.default_rng(0).integers(0, len(change), (2000, len(change)))
-    low, high = np.percentile(change[picks].mean(axis=1), [2.5, 97.5])
-    return Interval(value=float(change.mean()), low=float(low), high=float(high), n=len(change))
-
-
-def percentile_auroc(scores: Values, right: NDArray[np.bool_]) -> Interval | None:
-    """The plain percentile bootstrap; None where all are right or all wrong."""
-    n, rng = len(scores), np.random.default_rng(0)
-    if right.all() or not right.any():
-        return None
-    picks = [p for p in rng.integers(0, n, (1000, n)) if right[p].any() and not right[p].all()]
-    areas = [auroc(scores[p], right[p]).value for p in picks]
-    low, high = np.percentile(areas, [2.5, 97.5])
-    return Interval(value=float(np.mean(areas)), low=float(low), high=float(high), n=n)
-
-
-def bca(before: Values, after: Values, _: Groups) -> Interval:
-    """Scipy's bias-corrected and accelerated bootstrap; a point where it has no answer."""
-    change, mean = after - before, float((after - before).mean())
-    low = high = mean
-    if change.std() > 0:
-        made = bootstrap((change,), np.mean, n_resamples=999, rng=np.random.default_rng(0))
-        low, high = (float(x) for x in made.confidence_interval)
-    return Interval(value=mean, low=low, high=high, n=len(change))
 
 
 def _line(

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import shutil
-import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -91,7 +90,7 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def main() -> None:
-    """Run what is missing, then print and plot the results."""
+    """Run what is missing, then print the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--work", type=Path, required=True, help="where the run folders go")
     parser.add_argument("--out", type=Path, default=Path("results"))
@@ -104,7 +103,6 @@ def main() -> None:
     given.out.mkdir(parents=True, exist_ok=True)
     data = msgspec.json.format(msgspec.json.encode(lines), indent=1)
     (given.out / "verdict.json").write_bytes(data)
-    plot(lines, given.out / "verdict.png")
     print(table(lines))
     print(signal_table(lines))
 
@@ -264,36 +262,6 @@ def _points(p: Paired | None) -> str:
     return (
         "" if p is None else f"{100 * p.difference:+5.1f} [{100 * p.low:+.0f}, {100 * p.high:+.0f}]"
     )
-
-
-def plot(lines: list[Line], target: Path) -> None:
-    """Signals against the true change, coloured by the verdict without a probe."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    shown = (
-        "share of all",
-        "above chance",
-        "steps lift",
-        "numbers used",
-        "probe: gap",
-        "probe: vote",
-    )
-    figure, all_axes = pyplot.subplots(2, 3, figsize=(11, 6.5), layout="constrained")
-    colours = {TRAIN: "tab:green", CARE: "tab:orange", STOP: "tab:red"}
-    for name, axes in zip(shown, all_axes.flat, strict=True):
-        for x in (x for x in lines if name in _figures(x)):
-            change = 100 * x.one_path.difference if x.one_path else 0
-            axes.plot(_figures(x)[name], change, "o", color=colours[x.plain])
-        axes.set_xlabel(name)
-        axes.axhline(0, color="grey", linewidth=0.5)
-    for axes in all_axes[:, 0]:
-        axes.set_ylabel("change of a sampled path, points")
-    middle = statistics.median(100 * x.one_path.difference for x in lines if x.one_path)
-    figure.suptitle(f"green: train, orange: with care, red: do not train; median {middle:+.1f}")
-    figure.savefig(target, dpi=110)
 
 
 if __name__ == "__main__":
