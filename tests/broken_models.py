@@ -98,9 +98,9 @@ def bert(target):
     return finish(writer, target)
 
 
-def adapter(target, width, value=0.0):
+def adapter(target, width, value=0.0, arch="llama"):
     """Write a LoRA adapter for the square query matrix of a width; it adds ``value`` throughout."""
-    writer = gguf.GGUFWriter(target, "llama")
+    writer = gguf.GGUFWriter(target, arch)
     writer.add_type("adapter")
     writer.add_string("adapter.type", "lora")
     writer.add_float32("adapter.lora.alpha", 4.0)

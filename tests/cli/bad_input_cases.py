@@ -60,8 +60,8 @@ def alike(told, hint, *named, **more):
     return model(lambda a, b: broken_models.relabelled(a, b, *named, **more), told, hint)
 
 
-def adapter(told, hint, width=512, **files):
-    make = {"a_gguf": lambda _, b: broken_models.adapter(b, width)}
+def adapter(told, hint, width=512, arch="llama", **files):
+    make = {"a_gguf": lambda _, b: broken_models.adapter(b, width, arch=arch)}
     return case(f"{SAMPLE} --set adapter=a.gguf", f"a.gguf: {told}", hint, **make, **files)
 
 
@@ -123,6 +123,7 @@ MODELS = {
     "what sees": alike("... (mmproj)", "give the ", "clip"),
     "unknown architecture": alike("llama.cpp ... 'nonesuch'", "upgrade", "nonesuch"),
     "adapter of other shapes": adapter("no adapter for m.gguf ... 'blk.0.attn_q", "base", 64),
+    "adapter of another architecture": adapter("no adapter for m.gguf", "base", arch="qwen2"),
     "adapter of another base": adapter("... another model, o.gguf", "train", lmsi_json=FOREIGN),
     "damaged weights": model(lambda a, b: broken_models.poisoned(a, b, float("nan")),
                              "the model computes NaN ... 'a'", "download",
@@ -151,9 +152,12 @@ FOLDERS = {
     "a folder of the user's own": case(
         "sample questions.jsonl -m m.gguf -o . --overwrite", "questions.jsonl: ... no run folder",
         "another folder", questions_jsonl=ONE),
+    "a file in place of a run": Case("vote q.jsonl", "q.jsonl: a file, not a run", "`lmsi sample"),
     "no such format": Case("vote r --formats cot", "--formats: ... cot-zero ... got 'cot'"),
     "a link out of it": Case(SAMPLE, "r/paths.jsonl: a symbolic link", "itself",
                              {"r/paths.jsonl": lambda _, b: b.symlink_to("/dev/null")}),
+    "a teacher without a name": Case("vote r", "r/run.toml [teacher] run: ... got 3", "",
+                                     {"r/run.toml": "[teacher]\nrun = 3\n"}),
     "settings of another version": Case("vote r", "r/run.toml [sample] flash_attn: ... got 'x'",
                                         "", {"r/run.toml": "[sample]\nflash_attn = 'x'\n"}),
 }  # fmt: skip
@@ -231,6 +235,9 @@ WITH_A_RUN = {
     "a question of 1 GB": Case("show r", "r/questions.jsonl:2: a line of over 128 MiB", "", {
         "r/questions.jsonl": lambda _, b: broken_models.sparse(b, "\n", 1 << 30)}),
     "a type of weights for an adapter": Case("export r --type Q8_0", "--type Q8_0: ", "--to gguf"),
+    "a torn record of an adapter": Case(
+        "export r --to adapter", "r/adapter/lmsi.json: not of this version ... 'steps'",
+        "--overwrite", {"r/adapter/lmsi.json": '{"result": {"summary": {}, "proof": {}}}'}),
     "a setting of a command without any": Case("tasks --set x=1", "--set: `lmsi tasks`"),
     "a config file of none": Case("report r --config c.toml", "--config: `lmsi report`"),
 }  # fmt: skip

@@ -113,6 +113,22 @@ def test_every_path_is_drawn_once(here, lmsi, caplog, case):
         assert lmsi("vote", "run", "-q").exit_code == 0
 
 
+def test_no_more_requests_at_once_than_asked_for(here, lmsi):
+    model, busy, most = Model(), [], []
+
+    def counted(seen):
+        busy.append(seen)
+        most.append(len(busy))
+        try:
+            return model(seen)
+        finally:
+            busy.remove(seen)
+
+    with Front(counted) as front:
+        ask(lmsi, front, "--paths", "20", "--set", "per_request=1", "--set", "concurrency=3")
+    assert max(most) <= 3 and len(by_key()) == 60
+
+
 def test_a_decided_question_is_left(here, lmsi):
     with Front(Model(say=lambda body, i: " The answer is 4.")) as front:
         ask(lmsi, front, "--paths", "40", "--stop", "window:3")
