@@ -5,8 +5,8 @@ it writes one more file from a seed of your choice; name the files it must not r
 ``--exclude``. Two questions are the same where their words are, whatever the spaces and capitals.
 Families take turns, so every first part of a file is balanced over them.
 
-This file does not know which questions a model gets right, nor the training text (its seeds are
-others; the tests replay the second stage's text and find none of these questions in it).
+This file does not know which questions a model gets right, nor the training text, whose seeds are
+others.
 
 How to run it::
 
