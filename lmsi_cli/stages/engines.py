@@ -32,11 +32,9 @@ from lmsi_cli.config import (
     EngineName,
     EvalConfig,
     SampleConfig,
-    SamplingConfig,
     serving,
 )
 from lmsi_cli.engine.base import Engine, Request, Settled, Wanted, pinned
-from lmsi_cli.engine.cache_layout import Need
 from lmsi_cli.engine.cpu_check import recall, remember
 from lmsi_cli.engine.engine import LlamaEngine
 from lmsi_cli.engine.fast_copy import SMALLEST, TEXT, verdict_file
@@ -53,8 +51,6 @@ INSTALL = "type: pip install '.[server]' in lmsi's folder"
 FASTER = 1.2  # OpenVINO has to be this many times as fast as llama.cpp
 JOB = 500  # paths; on a smaller job the measurement does not pay off
 PROMPT, TOKENS, PATHS = 256, 64, 64  # of the measurement; about the middle of a real path
-BUDGET = 256  # tokens assumed for a path at least; a trial that sets them comes later
-FIRST = SamplingConfig(temperature=1, top_k=0, max_tokens=1)  # warms up the pipeline and the prompt
 
 Open = Callable[[EngineName], LlamaEngine]  # loads the model into that engine
 
@@ -85,16 +81,15 @@ def chosen(
     small = paths < JOB or model.stat().st_size < SMALLEST
     if small or settings.cluster or not _installed() or other_than_plain(settings):
         return LLAMA
-    kept = verdict_file(model, f"-engines-ov{version('openvino')}")
+    kept = verdict_file(model, f"-pace-ov{version('openvino')}")
     pace = recall(kept, Pace)
     if pace is None:
         progress.say("measuring whether OpenVINO is faster, this once")
-        need = Need(0, PROMPT, max(settings.max_tokens, BUDGET), paths)
         with open_(LLAMA) as engine:
-            llama, openvino = engine.pace(need)[1].write, 0.0
+            llama, openvino = _rate(engine, settings), 0.0
         try:
             with open_(OPENVINO) as engine:
-                openvino = _rate(engine)
+                openvino = _rate(engine, settings)
         except LmsiError as e:
             progress.say(f"no OpenVINO: {e}")
         pace = Pace(openvino=openvino, llama=llama)
@@ -118,13 +113,13 @@ def _installed() -> bool:
         return False
 
 
-def _rate(engine: LlamaEngine) -> float:
-    """Tokens per second of paths side by side, after a warm-up."""
+def _rate(engine: LlamaEngine, settings: SampleConfig) -> float:
+    """Tokens per second of paths side by side, drawn as in the run, after a warm-up."""
     prompt = tuple(engine.encode(TEXT.read_text())[:PROMPT])
     request = Request("pace", prompt, tuple(Wanted(i, i) for i in range(PATHS)))
-    list(engine.generate([request], FIRST, ""))
+    list(engine.generate([request], msgspec.structs.replace(settings, max_tokens=1), ""))
     begun = time.perf_counter()
-    longer = msgspec.structs.replace(FIRST, max_tokens=TOKENS)
+    longer = msgspec.structs.replace(settings, max_tokens=TOKENS)
     tokens = sum(path.tokens for path in engine.generate([request], longer, ""))
     return tokens / (time.perf_counter() - begun)
 

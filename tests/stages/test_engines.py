@@ -41,8 +41,8 @@ def choose(tmp_path, monkeypatch, watcher):
             opened.append(name)
             if name == "openvino" and theirs is None:
                 raise LmsiError("cannot")
-            engine = SimpleNamespace(pace=lambda need: (None, SimpleNamespace(write=100.0)))
-            engine.encode = engine.generate = lambda *given: [SimpleNamespace(tokens=theirs)]
+            path = SimpleNamespace(tokens=theirs if name == "openvino" else 100)
+            engine = SimpleNamespace(encode=lambda text: [1], generate=lambda *given: [path])
             return nullcontext(engine)
 
         return chosen(settings, model, paths, open_, watcher, run), opened
