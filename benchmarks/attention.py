@@ -38,12 +38,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--label", default="")
+    parser.add_argument("--depths", type=int, nargs="+", default=DEPTHS)
+    parser.add_argument("--keys", nargs="+", choices=KEYS, default=list(KEYS))
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     given = parser.parse_args()
     name = given.label or given.model.stem
     case = {"case": name, "machine": machine(), "threads": default_threads()}
     with closing(LlamaModel(given.model)) as model:
-        kinds = product(DEPTHS, ("unified", "split"), (False, True), KEYS)
+        kinds = product(given.depths, ("unified", "split"), (False, True), given.keys)
         lines = [json.dumps(line(model, *kind)) for kind in kinds]
     given.out.mkdir(parents=True, exist_ok=True)
     text = json.dumps(case).removesuffix("}") + ', "lines": [\n' + ",\n".join(lines) + "\n]}\n"

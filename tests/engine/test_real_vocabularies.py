@@ -109,7 +109,7 @@ def test_templates_render_as_transformers_renders_them(file):
 
     source, theirs = file.read_text(), _compile_jinja_template(file.read_text())
     theirs.globals["strftime_now"] = TODAY.strftime
-    names = {"bos_token": "<s>", "eos_token": "</s>", "tools": None, "documents": None}
+    names = {"bos_token": "<s>", "eos_token": "</s>"}  # others stay undefined, as in llama.cpp
     for prompt in (turns("What is 6 * 7?"), turns("x")[1:]):
         messages = [{"role": m.role, "content": m.content} for m in prompt]
         try:
