@@ -1,9 +1,11 @@
 """Which KV cache a job gets: set by hand, measured on this machine, or chosen by a rule.
 
 Knows the settings, a loaded model and the free memory; the arithmetic is in ``cache_layout.py``. A
-long job begins with a second of measuring at the middle of paths as long as its own. The result is
-remembered per machine, llama.cpp build, model file (repacked or not), threads and lengths. It holds
-the width, whether the cache is unified, and llama.cpp's number for fused attention:
+long job begins with a second of measuring at the middle of paths as long as its own; a shorter one
+measures only whether fused attention is faster there, which no rule could tell: it depends on the
+CPU. The result is remembered per machine, llama.cpp build, model file (repacked or not), threads
+and lengths. It holds the width, whether the cache is unified, and llama.cpp's number for fused
+attention:
 
     [64, false, 1]
 """
@@ -52,6 +54,7 @@ STEPS = 3  # timed steps, after one that is not timed
 MORE_STEPS = 15  # for a single layout whose speed itself matters, as in a dry run
 CLOSE = 0.97  # a narrower width this close to the fastest is preferred: it takes less memory
 WORTH = 20  # a job is calibrated if it is this many times the cost of calibrating
+TRIED, QUICK = 32, 4  # the same for attention alone: paths side by side, and times the cost
 BUCKET = 64  # tokens; prompts of about the same length share a measurement
 MEMORY_SHARE = 0.7  # of the free memory that the KV cache may take
 
@@ -66,7 +69,8 @@ class Pace(NamedTuple):
 def choose(model: LlamaModel, config: EngineConfig, need: Need) -> CacheKind:
     """Choose width, kind and attention for a job; what the user set by hand stays as set.
 
-    On a CPU the rest is measured if the job is long enough; otherwise the rule of thumb decides.
+    On a CPU the rest is measured if the job is long enough, or at least the attention; otherwise
+    the rule of thumb decides.
     """
     settled = (config.parallel and config.kv != "auto") or config.ctx or model.gpu_layers
     measured = None if settled else calibrated(model, need, config.threads)
@@ -76,6 +80,8 @@ def choose(model: LlamaModel, config: EngineConfig, need: Need) -> CacheKind:
     flash = found.flash if unified == found.unified else usual_attention(need, unified)
     if config.flash_attn != "auto":
         flash = Flash[config.flash_attn.upper()]
+    elif not (measured or model.gpu_layers):
+        flash = faster_attention(model, need, CacheKind(TRIED, unified, flash), config.threads)
     return CacheKind(config.parallel or found.width, unified, flash)
 
 
@@ -105,7 +111,7 @@ def calibrated(model: LlamaModel, need: Need, threads: int) -> CacheKind | None:
     """
     if not model.path.exists():  # deleted since it was loaded, so no record can be named
         return None
-    file = _file(model, need, threads)
+    file = _file("calibration", model, need, threads)
     known = recall(file, CacheKind)
     cost = len(KINDS) * (need.longest + (1 + STEPS) * sum(WIDTHS))
     if known is None and need.paths * written(need) > WORTH * cost:
@@ -125,13 +131,34 @@ def calibrated(model: LlamaModel, need: Need, threads: int) -> CacheKind | None:
     return known
 
 
-def _file(model: LlamaModel, need: Need, threads: int) -> Path:
+def faster_attention(model: LlamaModel, need: Need, kind: CacheKind, threads: int) -> Flash:
+    """The kind's attention, or the other one if that decodes clearly faster: measured once.
+
+    It stays if the job is too short to measure, and nothing is remembered.
+    """
+    if not model.path.exists():
+        return kind.flash
+    file = _file(f"attention-{'unified' if kind.unified else 'split'}", model, need, threads)
+    known = recall(file, CacheKind)
+    other = kind._replace(flash=Flash.OFF if kind.flash == Flash.ON else Flash.ON)
+    cost = 2 * (need.longest + written(need) + (1 + STEPS) * TRIED)
+    room = MEMORY_SHARE * psutil.virtual_memory().available
+    fits = max(bytes_of(lay_out(need, k), model.sizes) for k in (kind, other)) <= room
+    if known is None and fits and need.paths * written(need) > QUICK * cost:
+        rates = {k: measure(model, need, [k], threads)[0][k] for k in (kind, other)}
+        known = other if CLOSE * rates[other] > rates[kind] else kind
+        LOG.info("attention (fused, tokens/s): %s", {k.flash.name: round(rates[k]) for k in rates})
+        remember(file, known)
+    return known.flash if known else kind.flash
+
+
+def _file(what: str, model: LlamaModel, need: Need, threads: int) -> Path:
     stat, threads = model.path.stat(), threads or default_threads()
     lengths = need.longest // BUCKET, need.prefix // BUCKET, written(need) // BUCKET
     of_file = str(model.path.resolve()), stat.st_size, stat.st_mtime_ns
     facts = (*of_file, model.gpu_layers, model.repacked, threads, *lengths)
     name = hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
-    return cache_folder() / f"calibration-{build_id()}-{name}.json"
+    return cache_folder() / f"{what}-{build_id()}-{name}.json"
 
 
 def measure(

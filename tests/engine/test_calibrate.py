@@ -94,6 +94,19 @@ def test_the_narrower_of_close_widths_is_chosen(engine, fresh_cache, monkeypatch
     assert calibrated(engine.model, LONG, 1) == CacheKind(found, False, Flash.ON)
 
 
+@pytest.mark.parametrize(("fused", "found"), [(101, Flash.OFF), (110, Flash.ON)])
+def test_a_shorter_job_measures_attention_alone(engine, fresh_cache, monkeypatch, fused, found):
+    def measured(_model, _need, kinds, _threads):
+        return {k: fused if k.flash == Flash.ON else 100 for k in kinds}, 1.0
+
+    monkeypatch.setattr(module, "measure", measured)
+    config, need = EngineConfig(threads=1), LONG._replace(paths=96)
+    assert choose(engine.model, config, need._replace(paths=8)).flash == Flash.OFF
+    assert choose(engine.model, config, need) == CacheKind(64, False, found)
+    monkeypatch.setattr(module, "measure", None)
+    assert choose(engine.model, config, need._replace(paths=8)).flash == found
+
+
 @pytest.mark.model
 def test_measured_once_then_remembered_for_jobs_of_that_length(engine, fresh_cache, caplog):
     with caplog.at_level(logging.INFO):
