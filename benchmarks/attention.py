@@ -42,12 +42,12 @@ def main() -> None:
     parser.add_argument("--keys", nargs="+", choices=KEYS, default=list(KEYS))
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     given = parser.parse_args()
-    name = given.label or given.model.stem
-    case = {"case": name, "machine": machine(), "threads": default_threads()}
+    given.out.mkdir(parents=True, exist_ok=True)
     with closing(LlamaModel(given.model)) as model:
         kinds = product(given.depths, ("unified", "split"), (False, True), given.keys)
         lines = [json.dumps(line(model, *kind)) for kind in kinds]
-    given.out.mkdir(parents=True, exist_ok=True)
+    name = given.label or given.model.stem
+    case = {"case": name, "machine": machine(), "threads": default_threads()}
     text = json.dumps(case).removesuffix("}") + ', "lines": [\n' + ",\n".join(lines) + "\n]}\n"
     (given.out / f"attention-{name}.json").write_text(text)
 

@@ -89,18 +89,17 @@ def means(repeats: int) -> Iterator[Line]:
 
 def pairs(repeats: int) -> Iterator[Line]:
     """Before and after."""
-    own: Callable[[Values, Values, Groups], Any] = lambda b, a, g: paired(b, a, groups=g)  # noqa: E731
     for n in SIZES:
         for moved, up in MOVES:
             draw, setting = partial(_yes_no, n=n, moved=moved, up=up), f"{moved} change, {up:+}"
-            yield _line("paired, yes/no", setting, n, cover_pairs(own, draw, up, repeats))
+            yield _line("paired, yes/no", setting, n, cover_pairs(draw, up, repeats))
         for before, after in STEPS:
             draw, setting = partial(_steps, n=n, a=before, b=after), f"{before} to {after}"
             up = after - before
-            yield _line("paired, 5 paths", setting, n, cover_pairs(own, draw, up, repeats))
+            yield _line("paired, 5 paths", setting, n, cover_pairs(draw, up, repeats))
             for what, known in (("clusters", _labels(n)), ("clusters, ignored", None)):
                 alike = partial(_steps, n=n, a=before, b=after, cluster=CLUSTER)
-                kept = cover_pairs(own, alike, up, repeats, known)
+                kept = cover_pairs(alike, up, repeats, known)
                 yield _line(f"paired, {what}", setting, n, kept)
 
 
@@ -141,20 +140,15 @@ def ranks(repeats: int) -> Iterator[Line]:
 def cover(method: Callable[[Rng], Any], truth: float, repeats: int) -> tuple[float, float, int]:
     """Share of the intervals that hold the truth, their mean width, and how many there were."""
     made = [method(np.random.default_rng((7, i))) for i in range(repeats)]
-    made = [i for i in made if i is not None]
     kept = np.mean([i.low - 1e-9 <= truth <= i.high + 1e-9 for i in made])
     return float(kept), float(np.mean([i.high - i.low for i in made])), len(made)
 
 
 def cover_pairs(
-    method: Callable[[Values, Values, Groups], Any],
-    draw: Callable[[Rng], tuple[Values, Values]],
-    truth: float,
-    repeats: int,
-    groups: Groups = None,
+    draw: Callable[[Rng], Any], truth: float, repeats: int, groups: Groups = None
 ) -> tuple[float, float, int]:
     """The same for a comparison."""
-    return cover(lambda r: method(*draw(r), groups), truth, repeats)
+    return cover(lambda r: paired(*draw(r), groups=groups), truth, repeats)
 
 
 def found(

@@ -88,16 +88,9 @@ def job_of(given: argparse.Namespace) -> Job:
         else f"Q: {q.question}\nA: Let's think step by step."
         for q in read_labelled(given.source)[: given.limit]
     ]
-    return Job(
-        prompt="boxed" if template else "cot-zero",
-        model=str(given.model.absolute()),
-        source=given.source,
-        prompts=prompts,
-        paths=given.paths,
-        max_tokens=given.max_tokens,
-        threads=given.threads,
-        tools=given.tools,
-    )
+    same = {k: getattr(given, k) for k in ("source", "paths", "max_tokens", "threads", "tools")}
+    prompt = "boxed" if template else "cot-zero"
+    return Job(prompt, str(given.model.absolute()), prompts=prompts, **same)
 
 
 def _template(model: Path) -> tuple[jinja2.Template | None, dict[str, str]]:

@@ -15,7 +15,8 @@ import resource
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -162,19 +163,14 @@ def floor(job: Job) -> Measurement:
     )
 
 
-def _codec(job: Job) -> Any:  # noqa: ANN401 - a context manager
-    from contextlib import contextmanager
-
+@contextmanager
+def _codec(job: Job) -> Iterator[data.Codec]:
     from lmsi_cli.engine.encode import Encoder
     from lmsi_cli.engine.llama import vocabulary
 
-    @contextmanager
-    def codec() -> Any:  # noqa: ANN401
-        with vocabulary(Path(job.gguf)) as words:
-            encoder = Encoder(words)
-            yield data.Codec(lambda prompt: encoder.prompt(prompt).ids, encoder.completion)
-
-    return codec()
+    with vocabulary(Path(job.gguf)) as words:
+        encoder = Encoder(words)
+        yield data.Codec(lambda prompt: encoder.prompt(prompt).ids, encoder.completion)
 
 
 def _steps(job: Job) -> list[list[data.TokenExample]]:
