@@ -54,7 +54,8 @@ STEPS = 3  # timed steps, after one that is not timed
 MORE_STEPS = 15  # for a single layout whose speed itself matters, as in a dry run
 CLOSE = 0.97  # a narrower width this close to the fastest is preferred: it takes less memory
 WORTH = 20  # a job is calibrated if it is this many times the cost of calibrating
-TRIED, QUICK = 32, 4  # the same for attention alone: paths side by side, and times the cost
+# The same for attention alone: paths side by side, rounds of which the best counts, times the cost.
+TRIED, ROUNDS, QUICK = 32, 2, 2
 BUCKET = 64  # tokens; prompts of about the same length share a measurement
 MEMORY_SHARE = 0.7  # of the free memory that the KV cache may take
 
@@ -141,11 +142,13 @@ def faster_attention(model: LlamaModel, need: Need, kind: CacheKind, threads: in
     file = _file(f"attention-{'unified' if kind.unified else 'split'}", model, need, threads)
     known = recall(file, CacheKind)
     other = kind._replace(flash=Flash.OFF if kind.flash == Flash.ON else Flash.ON)
-    cost = 2 * (need.longest + written(need) + (1 + STEPS) * TRIED)
+    cost = 2 * ROUNDS * (need.longest + written(need) + (1 + STEPS) * TRIED)
     room = MEMORY_SHARE * psutil.virtual_memory().available
     fits = max(bytes_of(lay_out(need, k), model.sizes) for k in (kind, other)) <= room
     if known is None and fits and need.paths * written(need) > QUICK * cost:
-        rates = {k: measure(model, need, [k], threads)[0][k] for k in (kind, other)}
+        both = kind, other
+        rounds = [[measure(model, need, [k], threads)[0][k] for k in both] for _ in range(ROUNDS)]
+        rates = dict(zip(both, map(max, *rounds), strict=True))
         known = other if CLOSE * rates[other] > rates[kind] else kind
         LOG.info("attention (fused, tokens/s): %s", {k.flash.name: round(rates[k]) for k in rates})
         remember(file, known)
