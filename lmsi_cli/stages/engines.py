@@ -94,7 +94,7 @@ def chosen(
             progress.say(f"no OpenVINO: {e}")
         pace = Pace(openvino=openvino, llama=llama)
         remember(kept, pace)
-    faster = OPENVINO if pace.openvino > FASTER * pace.llama else LLAMA  # not where both are 0
+    faster = OPENVINO if pace.openvino >= FASTER * pace.llama > 0 else LLAMA
     rates = f"OpenVINO writes {pace.openvino:.0f} tokens/s, llama.cpp {pace.llama:.0f}"
     progress.say(f"--engine {faster}: {rates}")
     return faster
