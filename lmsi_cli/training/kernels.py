@@ -30,6 +30,9 @@ SAME = {"bf16": 0.1, "fp32": 1e-3}
 HEAD = "lmsi_fused_head"  # on a model: decoder and head, if the loss may call them separately
 # Rows of logits that are held at once, with their gradient.
 HEAD_ROWS = 128
+# Rows of them that stay in the processor's cache from one small operation to the next: measured,
+# with 151,936 words the head is a tenth faster.
+CACHED_ROWS = 16
 
 
 class Lora(torch.autograd.Function):
@@ -120,12 +123,16 @@ class HeadLosses(torch.autograd.Function):
         rows = zip(torch.split(h, HEAD_ROWS), torch.split(labels, HEAD_ROWS), strict=True)
         for part, wanted in rows:
             logits = part.to(dtype) @ narrow.t()
-            top = logits.amax(1, keepdim=True).float()
             hit = logits.gather(1, wanted[:, None]).float()
-            weights = logits.float().sub_(top).exp_()  # of the words, not yet summing to one
-            total = weights.sum(1, keepdim=True)
-            losses.append(total.log() + top - hit)
-            mean = (weights.to(dtype) @ narrow).float().div_(total)
+            totals = []
+            cached = (torch.split(x, CACHED_ROWS) for x in (logits, hit))
+            for few, near in zip(*cached, strict=True):
+                top = few.amax(1, keepdim=True).float()
+                weights = few.float().sub_(top).exp_()  # of the words, not yet summing to one
+                totals.append(weights.sum(1, keepdim=True))
+                losses.append(totals[-1].log() + top - near)
+                few.copy_(weights)
+            mean = (logits @ narrow).float().div_(torch.cat(totals))
             grads.append(mean.sub_(narrow[wanted]))
         ctx.save_for_backward(torch.cat(grads).to(h.dtype))
         return torch.cat(losses).squeeze(1)
@@ -168,6 +175,26 @@ class Attention(torch.autograd.Function):
         g_q = (g_s @ k[0]).reshape(q.shape)
         g_k = g_s.transpose(1, 2) @ q.reshape(out.shape)
         return g_q.to(ctx.types[0]), g_k[None].to(ctx.types[1]), g_v[None], None, None
+
+
+class Words(nn.Module):
+    """A table of embeddings kept in bf16; its rows are looked up as fp32, as blocks add to them.
+
+    The table's own code runs on those rows alone: some families scale what they look up.
+    """
+
+    def __init__(self, table: nn.Module) -> None:
+        super().__init__()
+        self.table = table
+
+    @property
+    def weight(self) -> Any:
+        return self.table.weight
+
+    def forward(self, ids: Tensor) -> Any:
+        rows = {"weight": self.weight[ids.flatten()].float()}
+        places = torch.arange(ids.numel(), device=ids.device).view(ids.shape)
+        return torch.func.functional_call(self.table, rows, (places,))
 
 
 def install(model: nn.Module, dtype: str, probe: Callable[[], tuple[float, Tensor]]) -> bool:

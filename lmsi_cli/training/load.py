@@ -78,10 +78,10 @@ def configuration(meta: GgufMeta) -> Any:  # noqa: ANN401 - transformers is unty
 def load_base(gguf: Path, dtype: Dtype) -> nn.Module:
     """Load the GGUF file's weights into a frozen PyTorch model in evaluation mode.
 
-    In fp32 every weight is the number in the file. In bf16 the matrices inside the blocks are
-    stored as bf16: autocast would round them the same way at every step, so the arithmetic is
-    unchanged and memory falls to a third; embeddings, norms and the head stay fp32. Beside the
-    model itself, no more than a slab of one tensor is in memory at a time.
+    In fp32 every weight is the number in the file. In bf16 the matrices inside the blocks and the
+    head are stored as bf16: autocast would round them the same way at every step. So is the table
+    of embeddings, which is often the head itself; its rows come out as fp32. Everything else stays
+    fp32. Beside the model itself, no more than a slab of one tensor is in memory at a time.
 
     LmsiError: the architecture cannot be loaded, or the file has too many or too few tensors.
     """
@@ -91,8 +91,10 @@ def load_base(gguf: Path, dtype: Dtype) -> nn.Module:
     by_name = _places(model, meta)
     absent = _absent(by_name, meta)
     if dtype == "bf16":
-        for part in block_linears(model).values():
-            part.to(torch.bfloat16)
+        ends = (model.get_input_embeddings(), model.get_output_embeddings())  # type: ignore[operator]
+        for part in [*block_linears(model).values(), *ends]:
+            part.weight = torch.nn.Parameter(part.weight.to(torch.bfloat16), requires_grad=False)
+        model.tie_weights()  # type: ignore[operator]
     for name, p in list(model.named_parameters()):  # no memory is taken before it is written
         owner, _, leaf = name.rpartition(".")
         whole = torch.nn.Parameter(torch.empty_like(p, device="cpu"), requires_grad=False)
@@ -105,6 +107,10 @@ def load_base(gguf: Path, dtype: Dtype) -> nn.Module:
             for where, values in _slabs(tensor, target.shape, meta):
                 target[where] = values.to(target.dtype)
     model.tie_weights()  # type: ignore[operator]
+    if dtype == "bf16":
+        from lmsi_cli.training.kernels import Words
+
+        model.set_input_embeddings(Words(model.get_input_embeddings()))  # type: ignore[operator]
     if meta.rope_factors is not None:
         _scale_rope(model, meta.rope_factors)
     return model.requires_grad_(False).eval()

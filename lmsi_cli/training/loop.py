@@ -159,7 +159,7 @@ class _Run:
                 write(line)
                 self.log.append(line)
                 self.done, self.whole = self.done + 1, True
-                self.heap.after_step()
+                self.heap.after_step(line.seconds)
                 recent = self.log[-20:]
                 rate = sum(r.tokens for r in recent) / sum(r.seconds for r in recent)
                 loss = round(fmean(r.loss for r in recent), 4)

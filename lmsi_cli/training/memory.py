@@ -10,7 +10,8 @@ measured peaks. In bytes:
 Rows differ in length from step to step, and every new length costs memory in two ways: glibc's
 heap gets holes that the next, slightly longer tensor does not fit into, and oneDNN keeps up to
 1,024 prepared products of half a megabyte, one for each shape. So free heap pages are returned
-when the process has grown by a fifth (``Trimmer``), and oneDNN keeps fewer products.
+after every slow step, and when the process has grown by a fifth (``Trimmer``), and oneDNN keeps
+fewer products.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ HOLES = 0.1  # measured: holes in the heap, as a share of the memory that stays 
 PARTS = {"attn": "attn", "mlp": "ffn"}  # of tensors' names, by `target`; others count all
 PRODUCTS = 64  # products that oneDNN keeps: a layer has about fifty shapes
 GROWTH = 1.2  # growth that makes returning pages worth it; mapping a GB again takes 0.3 s
+SLOW = 5.0  # seconds of a step from which on that time no longer counts
 GROUPS, OWN_GROUP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
 
@@ -57,7 +59,7 @@ def need(
     size = 2 if dtype == "bf16" else 4
     trained = config.layers if isinstance(config.layers, int) else meta.blocks
     matrices = {n: s for n, s in meta.shapes.items() if n.startswith("blk.") and len(s) > 1}
-    weights = sum(prod(s) * (size if n in matrices else 4) for n, s in meta.shapes.items())
+    weights = sum(prod(s) * (size if len(s) > 1 else 4) for s in meta.shapes.values())
     adapted = _ends(meta, matrices, PARTS.get(config.target, ""))
     adapter = ADAM * config.rank * trained * adapted
     # tokens of the largest row, and how many keys of each token have their weights kept
@@ -68,8 +70,7 @@ def need(
     block = size * tokens * (_ends(meta, matrices) + meta.heads * seen)
     once = config.gradient_checkpointing == "on"  # each block keeps its input, one at a time all
     kept = block + 4 * trained * tokens * meta.width if once else trained * block
-    words, width = meta.shapes["token_embd.weight"][:2]
-    head = HEAD_ROWS * words * (2 * size + 8) + (2 * words * width if dtype == "bf16" else 0)
+    head = HEAD_ROWS * meta.shapes["token_embd.weight"][0] * (2 * size + 8)
     holes = int(HOLES * (resident() + weights + adapter))
     return weights, adapter, kept + head, LIBRARIES[dtype] + holes
 
@@ -135,14 +136,14 @@ class Trimmer:
 
     low = 0  # resident bytes one step after memory was last returned; 0: not known yet
 
-    def after_step(self) -> None:
-        """Return free pages if the process has grown by ``GROWTH``."""
+    def after_step(self, seconds: float) -> None:
+        """Return free pages if the step was slow, or if the process has grown by ``GROWTH``."""
         now = resident()
-        if not self.low:
-            self.low = now
-        elif now > GROWTH * self.low:
+        if seconds > SLOW or 0 < GROWTH * self.low < now:
             give_back()
             self.low = 0
+        elif not self.low:
+            self.low = now
 
 
 def resident() -> int:

@@ -100,13 +100,16 @@ def test_a_quantised_file_loads_as_llama_cpp_computes_it(kind, whole, tmp_path):
     assert apart < 0.01 or apart < lost  # nearer to the file than the file to the original
 
 
-def test_bf16_training_holds_the_blocks_in_half_the_memory(whole):
+def test_bf16_training_holds_every_matrix_in_half_the_memory(whole):
     import torch
 
-    loaded = load.load_base(whole[1], "bf16")
-    kinds = {n: p.dtype for n, p in loaded.named_parameters()}
-    assert kinds["model.layers.0.mlp.up_proj.weight"] is torch.bfloat16
-    assert kinds["model.embed_tokens.weight"] is kinds["model.norm.weight"] is torch.float32
+    loaded, exact = (load.load_base(whole[1], dtype) for dtype in ("bf16", "fp32"))
+    narrow = {n for n, p in loaded.named_parameters() if p.dtype is torch.bfloat16}
+    assert narrow == {n for n, p in loaded.named_parameters() if p.dim() > 1}
+    ids = torch.tensor([[5, 3, 5]])
+    words, wanted = (m.get_input_embeddings()(ids) for m in (loaded, exact))
+    assert words.dtype is torch.float32
+    assert torch.equal(words, wanted.bfloat16().float())
 
 
 def test_a_type_that_cannot_be_dequantised_is_refused(whole, monkeypatch):

@@ -244,10 +244,10 @@ def test_a_control_group_is_heeded(tmp_path, monkeypatch):
 
 
 def test_idle_memory_is_given_back_after_it_has_grown(monkeypatch):
-    sizes, given = [100, 110, 119, 121, 80, 90, 97, 60], []
+    sizes, given = [100, 110, 119, 121, 80, 90, 97, 60, 65, 70], []
     monkeypatch.setattr(memory, "resident", lambda: sizes.pop(0))
     monkeypatch.setattr(memory, "give_back", lambda: given.append(len(sizes)))
     trimmer = memory.Trimmer()
-    for _ in range(8):
-        trimmer.after_step()
-    assert given == [4, 1]  # at 121, against 100; at 97, against 80
+    for seconds in [1, 1, 1, 1, 1, 1, 1, 1, 6, 1]:
+        trimmer.after_step(seconds)
+    assert given == [6, 3, 1]  # at 121, against 100; at 97, against 80; after a slow step
