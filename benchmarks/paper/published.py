@@ -24,7 +24,7 @@ MORE: Recipes = {
 
 HARD: Recipes = {
     "one pair": MORE["ScPO pairs, lr 5e-5"],
-    "two pairs": ((*OWN, "--set", "pairs=2"), PAIRS),
+    "two pairs, two epochs": ((*OWN, "--set", "pairs=2"), (*PAIRS, "--epochs", "2")),
 }
 
 
