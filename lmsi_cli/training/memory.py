@@ -38,7 +38,7 @@ GIB = 1 << 30
 ADAM = 16  # bytes per number of the adapter: itself, its gradient and two moments, in fp32
 # Measured: what the libraries take when first used; in bf16 also what oneDNN prepares over a run.
 LIBRARIES = {"fp32": 150 << 20, "bf16": 550 << 20}
-HOLES = 0.1  # measured: holes in the heap, as a share of the memory that stays in use
+HOLES = 0.05  # measured: holes in the heap, as a share of the memory that stays in use
 PARTS = {"attn": "attn", "mlp": "ffn"}  # of tensors' names, by `target`; others count all
 PRODUCTS = 64  # products that oneDNN keeps: a layer has about fifty shapes
 GROWTH = 1.2  # growth that makes returning pages worth it; mapping a GB again takes 0.3 s
