@@ -5,10 +5,10 @@ every one casts its input and keeps the cast copy for the backward pass. Here ea
 that keeps only what its gradient needs; frozen weights get no gradient. Each docstring has the
 formula. Shapes: T tokens of a row, C of them predicted, ``width`` of the model, V words.
 
-``install`` puts all but attention in place of the libraries' code, in modules whose structure shows
-what they compute. They run only while gradients are enabled, so proofs and saving use the
-libraries' own code. They stay only if one step on a few tokens agrees with that code: a family that
-computes something else keeps its own.
+``install`` puts all but attention and ``Words`` (for ``load_base``) in place of the libraries'
+code, in modules whose structure shows what they compute. They run only while gradients are enabled,
+so proofs and saving use the libraries' own code. They stay only if one step on a few tokens agrees
+with that code: a family that computes something else keeps its own.
 """
 
 # ruff: noqa: ANN401, D102, PLR0913 - the interface of torch.autograd.Function
