@@ -33,7 +33,8 @@ _UNKNOWN = re.compile(r"[ ]*\\?[A-Za-z]\w*[ .$\\)]*")  # of "10 = b"
 _NEXT_EQUATION = re.compile(r"[,;](?![0-9])|\b(?:and|or)\b|\n")
 _UNFINISHED = re.compile(
     rf"[ \t]*(?:[{MINUS}+*/\u00d7\u00f7:]|x(?=[ ])|\\(?:times|cdot|div)\b)[ \t]*[({CURRENCY}0-9\\]"
-    r"|\^[ ]?\{?[0-9A-Za-z]|[.,][0-9]|[ ]?(?:\\?%|percent)?[ ](?:of|out of)[ ](?:the[ ])?\$?[0-9]"
+    r"|\^[ ]?\{?[0-9A-Za-z]|[.,][0-9]"
+    r"|[ ]?(?:\\?%|percent)?(?:\\text\{)?[ ](?:of|out of)[ ](?:the[ ]|\})?\$?[0-9]"
 )
 # "x - 15": an unknown before the number, not a letter that is a unit or a label.
 _TERM = re.compile(rf"(?<![A-Za-z\\])[nqu-zDXYZ][ ]?[{MINUS}+*/][ ]?\Z")
@@ -72,6 +73,7 @@ _BESIDE = re.compile(
     r"|.*\n.*",
     re.DOTALL,
 )
+_LATEX = re.compile(r"(?:\\(?:text|mathrm)[ ]?\{|[{}]|\\[ ,;:!]|[ ])+")  # spaces, words in formulas
 _SO = re.compile(r"\b(?:so|hence|thus|therefore|making|giving|means|then)\b")
 # Numbers that count steps or digits: "Step 3:", "2 decimal places", "to the nearest 10".
 _COUNTED = re.compile(r"[ -](?:decimals?|significant|places|digits|d\.?p\b|s\.?f\b)", re.IGNORECASE)
@@ -222,7 +224,7 @@ def _beside(text: str, one: Numeral, other: Numeral) -> bool:
     """Whether two different numbers stand side by side, so that there is no single value."""
     if number_of(one) == number_of(other) or other.start() - one.end() > _NEAR:
         return False
-    return bool(_BESIDE.fullmatch(text, one.end(), other.start()))
+    return bool(_BESIDE.fullmatch(_LATEX.sub(" ", text[one.end() : other.start()])))
 
 
 def _denied(text: str, number: Numeral, place: Span) -> bool:
