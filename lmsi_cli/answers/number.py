@@ -38,10 +38,10 @@ _UNFINISHED = re.compile(
 )
 # "x - 15": an unknown before the number, not a letter that is a unit or a label.
 _TERM = re.compile(rf"(?<![A-Za-z\\])[nqu-zDXYZ][ ]?[{MINUS}+*/][ ]?\Z")
-# In a box, a formula of unknowns: "Jim - 3", "1.1D + 2100", "60b_1"; but not "24-hour" or "1e-5".
+# In a box, no value: "Jim - 3", "1.1D + 2100", "60b_1", "5!"; but not "24-hour" or "1e-5".
 _FORMULA = re.compile(
     r"(?<![\\A-Za-z])(?![eE][-+])[A-Za-z]\w*[ ]?[-+*][ ]?[0-9]|[0-9][A-Za-z]\w*_"
-    r"|[A-Za-z0-9](?:[ ][-+*][ ]|[ ]?\+[ ]?)[A-Za-z]"
+    r"|[A-Za-z0-9](?:[ ][-+*][ ]|[ ]?\+[ ]?)[A-Za-z]|[0-9]!"
 )
 # What may follow an answer without being part of it; "which" and "since" may also lead to one.
 _REASON = r",?[ ](?:because|given that|due to)\b"

@@ -74,7 +74,7 @@ NUMBER = re.compile(
 # What marks a number as a factor of something without a decimal spelling, or of an unknown.
 SYMBOLIC = re.compile(
     r"[ \t]?(?:\\?,|\\cdot|\\times|[*\u00d7])?[ \t]?"
-    r"(?:\\(?:sqrt|[cdt]?frac|pi|theta|log|ln|sin|cos|tan)\b"
+    r"(?:\\(?:sqrt|[cdt]?frac|pi|theta|log|ln|sin|cos|tan)\b|\.?\\(?:overline|bar)\b"
     r"|[\u221a\u03c0]|pi\b)|[a-z](?:[ ]?[-+=^](?=[ ]?[0-9a-z])|(?=\$|[ ]?\\[)\]]))"
     r"|(?:[ ]?[-+*/][ ]?)?[nqu-zDXYZ](?=[ ]?\Z)"
 )
