@@ -270,7 +270,7 @@ def _new(text: str, numbers: Sequence[Numeral], place: Span, asked: Asked) -> Nu
     before = _values(text, max(0, place.start - _EARLIER), place.start)
     known = before | _values(asked.question, 0, _EARLIER)
     new = [n for n in numbers if number_of(n) not in known]
-    return new[-1] if before and new else None
+    return new[-1] if known and new else None
 
 
 def _is_range(text: str, one: Numeral, other: Numeral) -> bool:
