@@ -42,7 +42,7 @@ _SAYS = re.compile(  # what makes "true" a verdict rather than an ordinary word
 _OPENS = re.compile(
     r"(?:\A|[.!?:\n]|\b(?:so|thus|hence|therefore|in conclusion|in short|in summary|overall"
     r"|I(?:['\u2019]d| would) say),?)[\s*_\"`>#\u2022-]*(?:\(?[0-9AB]+[.)][ ]+)?[*_]*"
-    r"(?:that(?:['\u2019]s| is) )?\Z",
+    r"(?:(?:that|this|it)(?:['\u2019]s| is) )?\Z",
     re.IGNORECASE,
 )
 _VERDICT = re.compile(
