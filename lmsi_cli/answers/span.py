@@ -23,7 +23,7 @@ from lmsi_cli.answers.numerals import number_value, spell
 from lmsi_cli.answers.places import LAST_LINE, Asked, Span, unwrapped
 
 _ARTICLES = frozenset({"a", "an", "the"})
-_NUMERIC = re.compile(r"[-\u2212]?[$€£]?[0-9][0-9.,]*%?")
+_NUMERIC = re.compile(r"[-\u2212]?[$€£]?[0-9][0-9.,]*(?:/[0-9]+)?%?")
 _REASON = re.compile(r",? because\b", re.IGNORECASE)
 HASHED = LAST_LINE
 _LONGEST = 200  # characters; more is an essay, not a span
