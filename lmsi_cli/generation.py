@@ -47,9 +47,10 @@ _NEXT = re.compile(rf"\n\s*[*_#]*(?:{_WORDS}|A[*_]*:)")
 _NEXT_OPTION = re.compile(rf"\n\s*[*_#]*{_WORDS}")  # where "A:" may open the first option
 _ANSWER = re.compile(r"(?<!\w)(?i:answer|solution)[*_]*:|####")
 _SAID = re.compile(r"(?<!\w)A[*_]*:")
-_FIRST_OPTION = re.compile(r"^\s*A\s*:", re.MULTILINE)
+_FIRST_OPTION = re.compile(r"^[ \t]*A\s*:", re.MULTILINE)
 _ITEM = re.compile(r"\n\s*\d{1,3}[.)]\s")  # the next one of a numbered list
 _BLANK = re.compile(r"\n[ \t]*\n")
+_BLANKS = re.compile(r"\n\s*\n")  # a search from each of many would take quadratic time
 _DIGIT = re.compile(r"\d")
 
 
@@ -106,7 +107,7 @@ def read_draft(text: str, ended: StopReason, rules: Rules) -> tuple[str, str]:
 
     Returns it, in several lines only if seeds have several, with the first fault found, if any.
     """
-    body = clean(answer_part(text))
+    body = _BLANKS.sub("\n\n", clean(answer_part(text)))
     first, blank, rest = body.partition("\n\n")
     if rules.chat and blank and first.rstrip("*_ ").endswith(":"):
         body = rest.strip()  # without the chat model's introduction

@@ -22,7 +22,7 @@ from lmsi_cli.answers.numerals import number_value
 from lmsi_cli.answers.places import WRAPPED, Asked, Span, unwrapped
 from lmsi_cli.answers.sentences import sentences
 
-_LISTED = r"(?m)^[ \t]*\(?([%s])[).:][ \t]+(\S.*?)[ \t]*$"
+_LISTED = r"(?m)^[ \t]*\(?([%s])[).:][ \t]+(\S.*)$"
 _NEAR = 40  # characters before a letter that may deny it
 _UNTOLD = 10  # letters that count where the options are unknown
 _NAMED = (
@@ -83,7 +83,7 @@ def listed(question: str) -> tuple[str, ...]:
         letters = "".join(letter.upper() for letter, _ in found)
         first = max(letters.rfind("A"), 0)
         if len(letters) - first > 1 and ascii_uppercase.startswith(letters[first:]):
-            return tuple(option for _, option in found[first:])
+            return tuple(option.rstrip(" \t") for _, option in found[first:])
     return ()
 
 

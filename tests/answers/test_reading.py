@@ -2,6 +2,7 @@
 
 import time
 from fractions import Fraction
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -9,9 +10,11 @@ from hypothesis import strategies as st
 
 from lmsi_cli.answers import KINDS, Asked, answer_end, before_run_on, canonical, extract, listed
 from lmsi_cli.equations import read_equations
+from lmsi_cli.generation import Rules, read_draft
 
 TRIGGER = "The answer is"
 LONG = 8_000  # characters
+RULES = Rules(["Is it?"], SimpleNamespace(trigger=TRIGGER, chat=None, kind="number"))
 NUMBERS = st.one_of(
     st.integers(-(10**12), 10**12).map(Fraction),
     st.decimals(-(10**6), 10**6, places=3).map(Fraction),
@@ -97,6 +100,8 @@ def test_no_text_takes_long(seed):
         for kind in set(KINDS) - {"latex"}:
             extract(opening + text, kind, asked=Asked(("sand", "12", "none of these")))
             extract(f"{opening}{text[: LONG // 2]}\nx\ny", kind)
+        listed(f"(A) x{text}y\n(B) z")
+        read_draft(f"{opening}x{text}y", "stop", RULES)
         answer_end(opening + text)
         read_equations(opening + text)
     assert time.process_time() - began < 2  # some 30 readings, each far below a tenth of a second
