@@ -93,7 +93,7 @@ def distillation_section(d: Distillation) -> Section:
             row.name,
             with_interval(row.accuracy),
             f"{row.parameters / 1e6:,.1f}" if row.parameters else "?",
-            size(row.size),
+            size(row.size) if row.size else "?",
             f"{row.tokens:.0f}",
             f"{row.seconds:.2f}",
         )
@@ -126,9 +126,12 @@ def _lesson(over: Paired, trained: Paired | None) -> str:
             "gained as much or more, so this is no comparison of the two."
         )
     sentence += f", and {_against(trained)} the teacher after its own training"
-    if tone(trained, trained.p_value) == "good":
+    beaten = [tone(c, c.p_value) == "good" for c in (over, trained)]
+    if all(beaten):
         return f"{sentence}: it has beaten its teacher, trained or not."
-    if tone(over, over.p_value) == "good":
+    if beaten[1]:
+        return f"{sentence}: it passed the trained teacher alone, which is no victory over both."
+    if beaten[0]:
         return f"{sentence}: it passed an untrained teacher, which is no victory over the teacher."
     return f"{sentence}: what it has learned is the teacher's, in a smaller size."
 

@@ -71,6 +71,7 @@ def test_what_an_answer_is_worth_in_votes(single, right, n, worth, told):
     [  # questions that are right, out of 120
         ((60, 30, 75, 90), "which is no victory over the teacher"),
         ((60, 30, 90, 70), "it has beaten its teacher, trained or not"),
+        ((80, 30, 85, 60), "it passed the trained teacher alone"),
         ((80, 30, 60, 90), "what it has learned is the teacher's, in a smaller size"),
         ((60, 30, 90), "The teacher was not trained on its own paths"),
     ],
@@ -80,10 +81,11 @@ def test_a_student_that_passes_its_teacher(right, told):
     names = ("teacher", "student", "trained student", "trained teacher")
     for name, n in zip(names, right, strict=False):
         e = evaluation({"m": lambda i, n=n: ([RIGHT if i < n else WRONG], [])})
+        e.source.pop("bytes")  # as with a server
         four[name] = Side("r", e, e.mains[0])
     found = distillation(four, "CoT greedy")
     assert told in found.sentence
     assert found.over["student"].difference == pytest.approx((right[2] - 30) / 120)
     (sheet,) = distillation_section(found).sheets
     assert "CoT greedy: the same 120 questions" in sheet.title
-    assert [row[0] for row in sheet.rows] == list(four)
+    assert [(row[0], *row[2:4]) for row in sheet.rows] == [(name, "?", "?") for name in four]
