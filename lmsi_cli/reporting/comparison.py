@@ -185,8 +185,8 @@ def _cost_beside(e: Evaluation, model: str, votes: int) -> str:
     parts = []
     for own, other in ((single.tokens, path.tokens), (single.seconds, path.seconds)):
         ratio = own / (votes * other) if other else 1.0
-        parts.append(f"1/{1 / ratio:.0f}" if 0 < ratio < 2 / 3 else f"{ratio:.1f} times")
-    return f"at {parts[0]} of the tokens and {parts[1]} of the time"
+        parts.append(f"1/{1 / ratio:.0f} of" if 0 < ratio < 2 / 3 else f"{ratio:.1f} times")
+    return f"at {parts[0]} the tokens and {parts[1]} the time"
 
 
 def control_lines(e: Evaluation) -> Iterator[str]:
