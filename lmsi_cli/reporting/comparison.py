@@ -210,7 +210,7 @@ def control_lines(e: Evaluation) -> Iterator[str]:
                 f"{p.line} on {e.data}: on the {p.whole.n} questions that {p.before} answered in "
                 f"full: {points(p.whole)}, p {p_words(p.whole.p_value)}."
             )
-            if outcome(p) == "better" and p.whole.p_value >= CLEAR:
+            if outcome(p) == "better" and tone(p.whole, p.whole.p_value) != "good":
                 sentence += f" So {p.after} clearly gained form, and not clearly more than that."
             yield sentence
 
