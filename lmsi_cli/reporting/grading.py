@@ -134,7 +134,7 @@ def graded(
             )
             variants.append(variant)
             if paths and not (number or who.null):
-                sampled[who.name] = [_values(g) for g in paths]
+                sampled[who.name] = _votes(paths)
     whole = msgspec.structs.replace(blank, variants=tuple(variants))
     return msgspec.structs.replace(
         whole,
@@ -205,11 +205,12 @@ def _figures(mode: Mode, groups: Answers, blank: Evaluation) -> Iterator[Figure]
 
 def _curve(groups: Answers, blank: Evaluation) -> Iterator[CurvePoint]:
     """What k of the sampled paths are worth, for k = 1, 2, 4, ... and all of them."""
-    n = min(map(len, groups), default=0)
-    values = [_values(g)[:n] for g in groups]
+    values = _votes(groups)
+    n = min(map(len, values), default=0)
     right = [sum(a.correct for a in g[:n]) for g in groups]
     for k in curve_ks(n):
-        votes = [majority_at_k(v, g, k) for v, g in zip(values, blank.gold.values(), strict=True)]
+        told = zip(values, blank.gold.values(), strict=True)
+        votes = [majority_at_k(v[:n], g, k) for v, g in told]
         yield CurvePoint(
             k=k,
             majority=mean_interval(votes, blank.groups),
@@ -222,6 +223,12 @@ def _values(answers: Sequence[Answer]) -> Values:
     return [a.predicted_answer if a.stop_reason != "length" else None for a in answers]
 
 
+def _votes(groups: Answers) -> list[Values]:
+    """Each question's votes; all abstain in one that was skipped, which is wrong for every k."""
+    n = min(filter(None, map(len, groups)), default=0)
+    return [_values(g) or [None] * n for g in groups]
+
+
 def _rivals(
     e: Evaluation, sampled: Mapping[str, Sequence[Values]], gold: Sequence[str], seed: int
 ) -> Iterator[tuple[str, Rivalry]]:
@@ -229,7 +236,7 @@ def _rivals(
 
     To be worth k votes it must pass a test of non-inferiority: the 95% interval of the change lies
     above ``-MARGIN``, for k and everything smaller. A few questions cannot pass this test, though
-    their figures may happen to be equal. k goes up to the fewest paths that any question has.
+    their figures may happen to be equal. k goes up to the fewest paths of one that was asked.
     """
     base, *others = e.mains
     values = sampled.get(base.model, ())
