@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from itertools import takewhile
+from itertools import compress, takewhile
 from typing import Any, NamedTuple
 
 import msgspec
@@ -33,6 +33,7 @@ from lmsi_cli.reporting.results import (
     Variant,
 )
 from lmsi_cli.stats.intervals import (
+    Groups,
     auroc,
     curve_ks,
     ece,
@@ -138,7 +139,7 @@ def graded(
     whole = msgspec.structs.replace(blank, variants=tuple(variants))
     return msgspec.structs.replace(
         whole,
-        confidence=dict(_confidence(sampled, gold)),
+        confidence=dict(_confidence(sampled, gold, blank.groups)),
         rivals=dict(_rivals(whole, sampled, gold, seed)),
     )
 
@@ -256,7 +257,7 @@ def _rivals(
 
 
 def _confidence(
-    sampled: Mapping[str, Sequence[Values]], gold: Sequence[str]
+    sampled: Mapping[str, Sequence[Values]], gold: Sequence[str], groups: Groups
 ) -> Iterator[tuple[str, Trust]]:
     """Measure how well each model's agreement with itself predicts right answers.
 
@@ -271,12 +272,13 @@ def _confidence(
             continue
         told = zip(values, gold, ballots, strict=True)
         scores = [majority_score(paths, right) for paths, right, b in told if b]
-        table = reliability(confidence, scores)
+        own = groups and list(compress(groups, ballots))
+        table = reliability(confidence, scores, own)
         trust = Trust(
             questions=len(scores),
             silent=len(values) - len(scores),
             confidence=sum(confidence) / len(scores),
-            accuracy=mean_interval(scores),
+            accuracy=mean_interval(scores, own),
             reliability=table,
             ece=ece(table),
             auroc=auroc(confidence, [s == 1 for s in scores]),  # in ranking, a tie is not right

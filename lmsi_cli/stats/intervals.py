@@ -18,6 +18,7 @@ import math
 from collections import Counter
 from collections.abc import Hashable, Sequence
 from functools import lru_cache
+from itertools import compress
 from typing import TypeAlias
 
 import numpy as np
@@ -81,7 +82,9 @@ def score_interval(scores: ArrayLike, groups: Groups = None) -> Interval:
     return mean_interval(array, groups)
 
 
-def reliability(confidence: Sequence[float], right: Sequence[float]) -> tuple[Bin, ...]:
+def reliability(
+    confidence: Sequence[float], right: Sequence[float], groups: Groups = None
+) -> tuple[Bin, ...]:
     """Accuracy per tenth of confidence, from low to high; a tenth without a question is left out.
 
     Each question has a confidence in [0, 1] and a mark in [0, 1], in the same order.
@@ -89,15 +92,16 @@ def reliability(confidence: Sequence[float], right: Sequence[float]) -> tuple[Bi
     x, y = np.asarray(confidence, dtype=np.float64), np.asarray(right, dtype=np.float64)
     # the 1e-9 puts 3/5 into the range that begins at 0.6, despite rounding
     index = np.minimum((x * BINS + 1e-9).astype(np.int64), BINS - 1)
+    bins = [(i, index == i) for i in np.unique(index).tolist()]
     return tuple(
         Bin(
             low=i / BINS,
             high=(i + 1) / BINS,
-            n=int((index == i).sum()),
-            confidence=float(x[index == i].mean()),
-            accuracy=score_interval(y[index == i]),
+            n=int(own.sum()),
+            confidence=float(x[own].mean()),
+            accuracy=score_interval(y[own], groups and list(compress(groups, own))),
         )
-        for i in np.unique(index).tolist()
+        for i, own in bins
     )
 
 

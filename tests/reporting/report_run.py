@@ -33,9 +33,12 @@ def answers(question, values, mode="sc"):
     ]  # fmt: skip
 
 
-def evaluation(models, count=120, data="test"):
+def evaluation(models, count=120, data="test", group=None):
     """Of models by name, each a function from a question's place to its greedy and its paths."""
-    asked = tuple(Labelled(id=f"t{i}", question=f"{i}: {HOSTILE}", gold=GOLD) for i in range(count))
+    asked = tuple(
+        Labelled(id=f"t{i}", question=f"{i}: {HOSTILE}", gold=GOLD, group=group and group(i))
+        for i in range(count)
+    )
     blank = Evaluation(
         data=data, n=count, primary="CoT greedy", kind="number", task="number",
         questions=asked, source={"bytes": 2**20 * 400},

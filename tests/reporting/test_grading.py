@@ -3,7 +3,7 @@
 import pytest
 from report_run import evaluation
 
-from lmsi_cli.reporting.comparison import sentences
+from lmsi_cli.reporting.comparison import control_lines, sentences
 from lmsi_cli.reporting.distillation import distillation, distillation_section
 from lmsi_cli.reporting.evaluation import result_lines
 from lmsi_cli.reporting.pairwise import Side
@@ -34,6 +34,40 @@ def test_shares_that_tell_right_from_wrong():
     silent = evaluation({"base": lambda i: sure(i) if i < 100 else ([], [None] * 5)})
     assert silent.confidence["base"].silent == 20
     assert evaluation({"base": lambda i: ([RIGHT], [])}).confidence == {}
+
+
+def test_clusters_widen_what_agreement_is_worth():
+    narrow, wide = (
+        evaluation({"base": sure}, group=group).confidence["base"]
+        for group in (None, lambda i: f"g{i // 20}")
+    )
+    for one, other in zip(
+        (narrow.accuracy, narrow.reliability[0].accuracy),
+        (wide.accuracy, wide.reliability[0].accuracy),
+        strict=True,
+    ):
+        assert one.value == other.value and one.high - one.low < other.high - other.low
+
+
+def test_a_skipped_question_is_wrong_in_the_curve_and_hides_nothing():
+    def base(i):
+        return [RIGHT], paths(4, 1) if i else []
+
+    e = evaluation({"base": base, "adapter": base})
+    assert (
+        [p.k for p in e.mains[0].curve] == [r.k for r in e.rivals["adapter"].rungs] == [1, 2, 4, 5]
+    )
+    one = e.mains[0].figure("one sampled path").accuracy.value
+    assert e.mains[0].curve[0].majority.value == pytest.approx(one)
+
+
+def test_a_gain_that_is_a_loss_where_the_base_answered_in_full_is_form():
+    def base(i):
+        return [RIGHT if i < 60 else None], []
+
+    e = evaluation({"base": base, "adapter": lambda i: ([RIGHT if i >= 20 else WRONG], [])})
+    [said] = control_lines(e)
+    assert "60 questions" in said and "clearly gained form" in said
 
 
 def test_an_order_that_training_turned_upside_down_is_named():
