@@ -90,7 +90,7 @@ def boxes(text: str, _trigger: str = "") -> list[Said]:
     return [Said(m.start(), Span(*m.span(m.lastgroup or 0))) for m in found]
 
 
-def in_box(text: str, _trigger: str = "") -> Span | None:
+def in_box(text: str) -> Span | None:
     r"""Place: the last closed ``\boxed{}``; models that box stop by themselves; some correct it."""
     found = boxes(text)
     return found[-1].place if found else None

@@ -206,7 +206,7 @@ def _math(e: Fields) -> Iterator[Fields]:
 def _boxed(solution: str) -> str | None:
     r"""The last box of a solution, with braces or, as in ``\boxed 2``, without."""
     bare = max(_BARE_BOX.finditer(solution), key=re.Match.start, default=None)
-    box = in_box(solution, "")
+    box = in_box(solution)
     if bare and (box is None or box.start < bare.start()):
         return bare[1].rstrip(" .")
     return solution[box.start : box.end] if box else None

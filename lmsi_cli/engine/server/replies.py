@@ -214,7 +214,7 @@ def _end_of(text: str, choice: Choice, trigger: str) -> tuple[StopReason, int | 
             return "next_question", at
     ended = choice.reason in ENDED
     if choice.reason not in ENDED + CUT_OFF:
-        ended = bool(markers(said, trigger) or in_box(said, trigger))
+        ended = bool(markers(said, trigger) or in_box(said))
     if not ended:
         return "length", None
     return "next_question" if choice.stop_reason == RUN_ON else "eos", None
