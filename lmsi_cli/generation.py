@@ -52,8 +52,6 @@ _ITEM = re.compile(r"\n\s*\d{1,3}[.)]\s")  # the next one of a numbered list
 _BLANK = re.compile(r"\n[ \t]*\n")
 _BLANKS = re.compile(r"\n\s*\n")  # a search from each of many would take quadratic time
 _DIGIT = re.compile(r"\d")
-
-
 REQUEST = (
     "Write one new question of the same kind. It must not repeat any of these; change what it is "
     "about. Write the question alone, without its answer."
@@ -187,8 +185,7 @@ class Known:
         """Likeness to the most similar text, 0 to 1; 0 where there is none."""
         own = runs(text)
         shared = Counter(i for run in own for i in self._holders.get(run, ()))
-        likes = (n / (len(own) + self._sizes[i] - n) for i, n in shared.items())
-        return max(likes, default=0.0)
+        return max((n / (len(own) + self._sizes[i] - n) for i, n in shared.items()), default=0.0)
 
     def reason(self, text: str) -> str:
         """Why a text is dropped; empty if it is like none of these."""

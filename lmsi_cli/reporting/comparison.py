@@ -44,11 +44,8 @@ def compared(evaluations: Sequence[Evaluation], seed: int = 0) -> list[Evaluatio
         base, *others = dict.fromkeys(v.model for v in e.variants)
         pairs = [p for model in others for p in pairs_between(e, base, model, seed)]
         controls = {v.model for v in e.variants if v.null}
-        changed = {
-            "pairs": tuple(p for p in pairs if p.after not in controls),
-            "nulls": tuple(p for p in pairs if p.after in controls),
-        }
-        found.append(msgspec.structs.replace(e, **changed))
+        own, nulls = (tuple(p for p in pairs if (p.after in controls) == c) for c in (False, True))
+        found.append(msgspec.structs.replace(e, pairs=own, nulls=nulls))
     families = [[p for e in found for p in e.pairs if p.primary == own] for own in (True, False)]
     new = {id(p): q for f in families for p, q in zip(f, holm_corrected(f), strict=True)}
     said = _family_sentence(*families) if any(families) else ""

@@ -137,9 +137,5 @@ def _lesson(over: Paired, trained: Paired | None) -> str:
 
 
 def _against(c: Paired) -> str:
-    words = {
-        "good": "clearly beats",
-        "bad": "clearly stays behind",
-        "": "cannot be told apart from",
-    }
-    return f"{words[tone(c, c.p_value)]} ({points(c)})"
+    clear = {"good": "clearly beats", "bad": "clearly stays behind"}
+    return f"{clear.get(tone(c, c.p_value), 'cannot be told apart from')} ({points(c)})"

@@ -153,8 +153,7 @@ def flips_sheet(e: Evaluation, line: str) -> Sheet:
         for q in questions[:FLIPS]
     ]
     title = f"{line}, of {e.n} questions: better {len(up)}, worse {len(down)}"
-    left = len(changed) - len(rows)
-    note = f"and {left} more" if left > 0 else ""
+    note = f"and {left} more" if (left := len(changed) - len(rows)) else ""
     return Sheet(title, ("", "", "right answer", "question"), rows, note)
 
 

@@ -209,16 +209,11 @@ def _common(a: Side, b: Side) -> list[Labelled]:
 
 def _flips(line: str, a: Side, b: Side, common: Sequence[Labelled]) -> Iterator[Flip]:
     one, two = a.scores(line), b.scores(line)
-    texts_a, texts_b = a.texts(line), b.texts(line)
+    texts = a.texts(line), b.texts(line)
     for q in common:
         if one[q.id] != two[q.id]:
-            yield Flip(
-                question=q,
-                a=one[q.id],
-                b=two[q.id],
-                texts_a=tuple(texts_a.get(q.id, ())),
-                texts_b=tuple(texts_b.get(q.id, ())),
-            )
+            left, right = (tuple(t.get(q.id, ())) for t in texts)
+            yield Flip(question=q, a=one[q.id], b=two[q.id], texts_a=left, texts_b=right)
 
 
 def opposed_section(o: Opposed) -> Section:

@@ -91,11 +91,10 @@ def vote_section(s: VoteSummary) -> Section:
         rows.append(("stopped early", f"{s.stopped} questions; {INCOMPARABLE}"))
     removed = [(name, f"{n}") for name, n in s.removed.items() if n]
     shares = {f"{i / BINS:.1f}": n for i, n in enumerate(s.histogram)}
-    agreement = "agreement (share of the winner)"
     sheets = [
         Sheet("vote", rows=rows),
         *([Sheet("removed", ("", "paths"), removed)] if removed else []),
-        bars(agreement, shares, ("share of the winner, from", "questions")),
+        bars("agreement (share of the winner)", shares, ("share of the winner, from", "questions")),
     ]
     return Section("vote", "The vote", [f"warning: {text}" for text in s.warnings], sheets)
 
@@ -269,7 +268,6 @@ def _checkups(rounds: Rounds) -> Sheet:
         if f is not None:
             means = [percent(fmean(p)) if p else "" for p in (f.scores, f.parsed)]
             rows.append((f.model, *means, percent(f.commonest)))
-    what = "right" if rounds.by == "probe" else "as the first vote"
-    columns = ("", what, "read", "commonest")
+    columns = ("", "right" if rounds.by == "probe" else "as the first vote", "read", "commonest")
     title = f"Check-ups: the same {rounds.questions} questions to every round, no test set"
     return Sheet(title, columns, rows)

@@ -164,13 +164,12 @@ def check_options(questions: Sequence[Question], task: Task) -> None:
 def gold_answers(questions: Sequence[Question], task: Task) -> dict[str, str]:
     """Canonical right answers by question id; LmsiError: some are not of the task's kind."""
     check_options(questions, task)
-    gold = {}
     # These two kinds would read a month as a unit or a product.
     dated = {q.id for q in questions if task.kind in ("number", "latex") and _is_dated(q)}
-    for q in questions:
-        value = canonical(q.answer or "", task.kind, asked(task, q.question))
-        if value is not None and q.id not in dated:
-            gold[q.id] = value
+    known = (
+        (q.id, canonical(q.answer or "", task.kind, asked(task, q.question))) for q in questions
+    )
+    gold = {i: value for i, value in known if value is not None and i not in dated}
     if wrong := [q for q in questions if q.id not in gold]:
         raise LmsiError(
             f"question {wrong[0].id!r}: its answer {wrong[0].answer!r} is not a {task.kind}"
