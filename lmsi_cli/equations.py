@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 Number = int | Fraction
 _TOKEN = re.compile(
-    r"(?:\\?[$€£][ ]?)?(?P<num>(?<![A-Za-z_])(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)"
+    r"(?:\\?[$€£][ ]?)?(?P<num>(?<![A-Za-z_0-9])(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)"
     r"(?:\.[0-9]+)?%?|(?<![\w.])\.[0-9]+%?)"
     r"|(?P<op>\^|(?<=[0-9)])\*\*(?=[0-9(])|[-+*/\u00d7\u00f7()=\u2212\u2013]|\\times|\\cdot|\\div"
     r"|x(?=[ \t]*[$(0-9]))"
@@ -32,9 +32,9 @@ _STRETCH = re.compile(
     r"(?:[ \t]*+(?:[-+*/\u00d7\u00f7()=\u2212\u2013^0-9.,%$€£]++|\\(?:times|cdot|div|(?=[$€£]))"
     r"|x(?=[ \t]*[$(0-9])))++"
 )
-# What makes the number before it another one: an unknown, a power, a factorial, a remainder.
+# What makes the number before it another: an unknown, a time, a power, a factorial, a remainder.
 _GOES_ON = re.compile(
-    r"[A-Za-z](?![A-Za-z])|[!\u00b2\u00b3\u00b9\u2070-\u2079]|\\[a-z]"
+    r"[A-Za-z](?![A-Za-z])|:[0-9]|[!\u00b2\u00b3\u00b9\u2070-\u2079]|\\[a-z]"
     r"|[ ]?(?:R[ ]?[0-9]|(?:with )?(?:a )?remainder)"
 )
 _BINARY = ("+", "-", "*", "/")
@@ -61,7 +61,7 @@ def read_equations(text: str) -> tuple[Equation, ...]:
         words, start = stretch[0], stretch.start()
         if "=" in words:
             line = text[text.rfind("\n", 0, start) + 1 : start]
-            equations = _in_stretch(line[-1:] + words, bool(line.strip()))
+            equations = _in_stretch(line[-2:] + words, bool(line.strip()))
             goes_on = words.rstrip().endswith("..") or _GOES_ON.match(text, stretch.end())
             unsure = goes_on and equations and not equations[-1].holds
             found += equations[:-1] if unsure else equations
@@ -70,7 +70,7 @@ def read_equations(text: str) -> tuple[Equation, ...]:
 
 @lru_cache(maxsize=4096)  # paths of one question repeat one another's steps
 def _in_stretch(text: str, begun: bool) -> tuple[Equation, ...]:
-    """Read the equations of a stretch of arithmetic, given with the one character before it.
+    """Read the equations of a stretch of arithmetic, given with the two characters before it.
 
     ``begun``: anything but blanks stands before it in its line.
     """
@@ -110,6 +110,8 @@ def _tokens(run: list[re.Match[str]], begun: bool) -> list[str]:
     tokens = [t["num"].replace(",", "") if t["num"] else _SAME.get(t["op"], t["op"]) for t in run]
     while tokens and tokens[-1] in (*_BINARY, "=", "("):
         tokens.pop()
+    if re.fullmatch("[0-9]:[0-9]", run[0].string[: run[0].start() + 1]):
+        return []  # "8:30 + 2"
     if not tokens or tokens[0] not in _BINARY:
         return tokens
     if tokens[0] == "-" and run[1].start() == run[0].end():
