@@ -117,8 +117,7 @@ def cost_sheet(e: Evaluation) -> Sheet:
             for f in figures
         ]
         rows.append((line, *map(" > ".join, zip(*told, strict=True))))
-    columns = ("", "parsed", "cut off", "tokens", "seconds")
-    return Sheet("form and cost of an answer", columns, rows)
+    return Sheet("form and cost of an answer", ("", "parsed", "cut off", "tokens", "seconds"), rows)
 
 
 def changes_sheet(title: str, pairs: Sequence[Pair]) -> Sheet:

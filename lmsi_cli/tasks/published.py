@@ -93,11 +93,10 @@ def _strategyqa(e: Fields) -> Iterator[Fields]:
 def _boolq(e: Fields) -> Iterator[Fields]:
     """The authors' answers, or SuperGLUE's labels; both write questions in lower case."""
     asked = e["question"].strip().rstrip("? ")
-    label = e["answer"] if "answer" in e else e.get("label")
     yield {
         "passage": e["passage"],
         "question": asked and f"{asked[0].upper()}{asked[1:]}?",
-        "answer": _label(label, _BOOLQ),
+        "answer": _label(e.get("answer", e.get("label")), _BOOLQ),
     }
 
 
