@@ -203,9 +203,10 @@ def control_lines(e: Evaluation) -> Iterator[str]:
                 sentence += f"{gained}, so this shows no gain by the vote."
             yield sentence
         if p.whole is not None and p.whole.n < p.change.n:
+            figures = f"{points(p.whole)}, p {p_words(p.whole.p_value)}"
             sentence = (
                 f"{p.line} on {e.data}: on the {p.whole.n} questions that {p.before} answered in "
-                f"full: {points(p.whole)}, p {p_words(p.whole.p_value)}."
+                f"full: {figures if p.whole.n else 'nothing to compare'}."
             )
             if outcome(p) == "better" and tone(p.whole, p.whole.p_value) != "good":
                 sentence += f" So {p.after} clearly gained form, and not clearly more than that."

@@ -86,8 +86,7 @@ def _aqua(e: Fields) -> Iterator[Fields]:
 
 
 def _strategyqa(e: Fields) -> Iterator[Fields]:
-    answer = _label(e.get("answer"), _BOOLQ)
-    yield {"id": e["qid"], "question": e["question"], "answer": answer}
+    yield {"id": e["qid"], "question": e["question"], "answer": _label(e.get("answer"), _BOOLQ)}
 
 
 def _boolq(e: Fields) -> Iterator[Fields]:

@@ -61,13 +61,16 @@ def test_a_skipped_question_is_wrong_in_the_curve_and_hides_nothing():
     assert e.mains[0].curve[0].majority.value == pytest.approx(one)
 
 
-def test_a_gain_that_is_a_loss_where_the_base_answered_in_full_is_form():
+@pytest.mark.parametrize(
+    ("full", "told"), [(60, ("60 questions", "-33.3 points")), (0, ("nothing to compare",))]
+)
+def test_a_gain_that_is_none_where_the_base_answered_in_full_is_form(full, told):
     def base(i):
-        return [RIGHT if i < 60 else None], []
+        return [RIGHT if i < full else None], []
 
     e = evaluation({"base": base, "adapter": lambda i: ([RIGHT if i >= 20 else WRONG], [])})
     [said] = control_lines(e)
-    assert "60 questions" in said and "clearly gained form" in said
+    assert all(words in said for words in (*told, "clearly gained form"))
 
 
 def test_an_order_that_training_turned_upside_down_is_named():
