@@ -9,6 +9,7 @@ import struct
 from typing import NamedTuple
 
 import broken_models
+import chat_models
 from commands import SAMPLE
 
 ONE = '{"question": "How many?"}\n'
@@ -44,6 +45,12 @@ def case(argv, told, hint="", **files):
 
 def model(make, told, hint="", command="sample q.jsonl -m e.gguf -o r"):
     return case(command, f"e.gguf: {told}", hint, e_gguf=make)
+
+
+def talker(template, told, hint="", flags=""):
+    """The embedded model under a chat template."""
+    command = f"{SAMPLE.replace('m.gguf', 'e.gguf')} {flags}"
+    return case(command, told, hint, e_gguf=lambda a, b: chat_models.chat_model(a, b, template))
 
 
 def cut(keep):
@@ -112,7 +119,6 @@ MODELS = {
     "claims 2^60 entries": claiming(entries=HUGE),
     "claims a text of 2^60 bytes": claiming(struct.pack("<IQ", 8, HUGE)),
     "claims 2^60 words": claiming(struct.pack("<IIQ", 9, 8, HUGE)),
-    "claims 2^60 numbers": claiming(struct.pack("<IIQ", 9, 4, HUGE)),
     "claims a tensor of 2^80 numbers": claiming(TENSOR, tensors=1, entries=0),
     "lists in lists": claiming(LISTS),
     "not causal": alike("this is an embedding model", "generation", attention__causal=False),
@@ -122,12 +128,17 @@ MODELS = {
         "give the ", e_gguf=broken_models.split),
     "what sees": alike("... (mmproj)", "give the ", "clip"),
     "unknown architecture": alike("llama.cpp ... 'nonesuch'", "upgrade", "nonesuch"),
+    "a broken template": talker(chat_models.BROKEN, "e.gguf: its chat template is", "--chat off"),
+    "a variable, and no template": talker(
+        chat_models.SWITCH, "--template-var ... --chat off", "",
+        "--chat off --template-var enable_thinking=false"),
+    "a variable of another template": talker(
+        chat_models.SWITCH, "e.gguf: ... no variable 'enable_thinkin'", "enable_thinking",
+        "--template-var enable_thinkin=false"),
+    "a system text, and no template": flag("--system x", "--system needs a conversation"),
     "adapter of other shapes": adapter("no adapter for m.gguf ... 'blk.0.attn_q", "base", 64),
     "adapter of another architecture": adapter("no adapter for m.gguf", "base", arch="qwen2"),
     "adapter of another base": adapter("... another model, o.gguf", "train", lmsi_json=FOREIGN),
-    "damaged weights": model(lambda a, b: broken_models.poisoned(a, b, float("nan")),
-                             "the model computes NaN ... 'a'", "download",
-                             SAMPLE.replace("m.gguf", "e.gguf") + " --quiet"),
 }  # fmt: skip
 SETTINGS = {
     "unknown setting": config("[sample]\npats = 3\n", " [sample]: ... 'pats'", "'paths'"),
@@ -141,11 +152,18 @@ SETTINGS = {
     "a value without end": case(f"{SAMPLE} --task ./t.toml", "t.toml: kind: ... ' ... 9",
                                 t_toml=f"name = 'x'\nexemplars = []\nkind = '{'9' * 9999}'"),
     "below": flag("--temperature -1", "--temperature: ... at least 0 and at most 10, got -1.0"),
-    "no criterion": flag("--stop beta:2", "--stop: ... beta:P ... window:W ... got 'beta:2'"),
     "more threads than llama.cpp survives": flag("--threads 513", "--threads: ... 512, got '513'"),
-    "a wording": flag("--prompt x", "--prompt x: ", "cot-few"),
     "no letters": case(f"{SAMPLE} --task arc", "question 'q-", "(A)", q_jsonl=ONE),
     "a list": flag("--data test.jsonl --modes cot,x", "--modes: ... got 'cot,x'", command="eval r"),
+    "no value": flag("--set paths", "--set paths: expected NAME=VALUE"),
+    "of no table": flag("--set nowhere.paths=1", "--set nowhere.paths=1: ", "tables: sample, vote"),
+    "a name that is none": flag("--set path=1", "unknown setting 'path'", "'paths'"),
+    "without a flag": Case("-q sample q.txt --set=top_k=-1 -o r -v", "--set top_k: ... got '-1'"),
+    "of another table": flag("--set vote.min_share=2", "--set min_share: ", command=ROUNDS),
+    "a file of them is there": case("init q.jsonl -m m.gguf", "lmsi.toml: is there already", "-o",
+                                    lmsi_toml="mine"),
+    "nobody to ask for a model": Case("init q.jsonl -o e.toml", "no model given", "-m MODEL"),
+    "nobody to ask for questions": Case("init -m m.gguf -o e.toml", "no questions", "QUESTIONS"),
 }  # fmt: skip
 FOLDERS = {
     "a file in the way": flag("-o q.jsonl", "q.jsonl: cannot make this folder"),

@@ -2,8 +2,6 @@
 
 import inspect
 import shutil
-import subprocess
-import sys
 
 import commands
 import msgspec
@@ -15,17 +13,6 @@ from lmsi_cli.errors import LmsiError
 from lmsi_cli.run_folder import RunDir
 
 SERVER = {"engine": "openai", "base_url": "http://127.0.0.1:9", "model": "x"}
-
-
-def test_importing_loads_nothing():
-    code = """
-import sys, lmsi_cli
-assert not [name for name in sys.modules if name.startswith("lmsi_cli.")]
-assert set(lmsi_cli.__all__) <= set(dir(lmsi_cli)) and not hasattr(lmsi_cli, "sampel")
-lmsi_cli.report
-assert not {"torch", "transformers", "llama_cpp"} & set(sys.modules)
-"""
-    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 @pytest.mark.parametrize("name", ["sample", "vote", "train", "evaluate"])
@@ -58,8 +45,6 @@ def test_results_show_their_tables(sampled, capfd):
     assert (drawn.paths, votes.summary.kept_paths, measured[0].n) == (4, 2, 1)
     assert told.out == "" and "voting  2/2" in told.err
     assert msgspec.json.decode(run.status.read_bytes())["command"] == "vote r"  # for `lmsi watch`
-    lmsi_cli.report("r", "page.html")
-    assert "<html" in (sampled / "page.html").read_text()
 
 
 def test_a_dry_run_tells_and_leaves_nothing(folder):
@@ -79,7 +64,6 @@ def test_a_dry_run_tells_and_leaves_nothing(folder):
         (lambda: lmsi_cli.train("r", out="s"), "-o is a student's", "--student"),
         (lambda: lmsi_cli.sample("q.jsonl", "new", dry_run=True, **SERVER), "only the server", ""),
         (lambda: lmsi_cli.evaluate("r", []), "no questions to measure on", "--data"),
-        (lambda: lmsi_cli.report("nowhere"), "not a run folder", "lmsi sample"),
         (lambda: lmsi_cli.report("r", "q.jsonl"), "is there already", ""),
     ],
 )
@@ -88,4 +72,4 @@ def test_a_mistake_is_one_line_in_a_notebook(sampled, call, told, hint):
         call()
     lines = e.value._render_traceback_()
     assert told in lines[0] and len(lines) <= 2 and hint in lines[-1]
-    assert not (sampled / "new").exists() and not (sampled / "nowhere").exists()
+    assert not (sampled / "new").exists()

@@ -6,6 +6,7 @@ import broken_models
 import builders
 import pytest
 from bad_input_cases import CASES, EVAL, ONE, SEEDS, SEEN, WITH_A_RUN, put
+from builders import tree
 from commands import SAMPLE, paths_in, refused, works
 
 from lmsi_cli.config import TrainConfig
@@ -25,7 +26,9 @@ pytestmark = pytest.mark.model
 def test_bad_input_gets_one_clear_line(folder, lmsi, one_block, case):
     (folder / "s.jsonl").write_text(SEEDS)
     put(folder, case.files, one_block)
+    before = tree(folder)
     refused(lmsi(*case.argv.split()), *case.told.split(" ... "), hint=case.hint)
+    assert tree(folder).items() >= before.items()  # nothing that was there is another now
     drawn = [f for f in folder.rglob("*.jsonl") if f.name in ("paths.jsonl", "drafts.jsonl")]
     assert not any(f.read_bytes() for f in drawn) and not (folder / "e.toml").exists()
 
@@ -57,7 +60,7 @@ def test_wrong_usage_is_exit_code_2(folder, lmsi):
 # -- a run folder that was begun otherwise ---------------------------------------------------
 
 
-def test_a_run_of_other_settings_is_refused_and_overwrite_starts_over(sampled, lmsi):
+def test_a_run_of_other_settings_is_refused_and_overwrite_starts_over(sampled, lmsi, one_block):
     before = RunDir("r").paths.read_bytes()
     other = [*SAMPLE.split(), "--seed", "1", "--temperature", "1"]
     told = "temperature: 0.7 in the run folder, 1.0 now", "seed: 0 in the run folder, 1 now"
@@ -66,6 +69,12 @@ def test_a_run_of_other_settings_is_refused_and_overwrite_starts_over(sampled, l
     works(*other, "--overwrite")
     old = {json.loads(line)["seed"] for line in before.splitlines()}
     assert len(paths_in()) == 4 and {p["seed"] for p in paths_in()}.isdisjoint(old)
+    # for a model that does not load, nothing is discarded
+    before = RunDir("r").paths.read_bytes()
+    broken_models.truncated(one_block, sampled / "cut.gguf", 40_000)
+    for argv in ("sample q.jsonl -m cut.gguf -o r", "run q.jsonl -m cut.gguf -o r", "train r"):
+        assert lmsi(*argv.split(), "--overwrite").exit_code == 1
+    assert RunDir("r").paths.read_bytes() == before
 
 
 def changed(one_block, target):
@@ -93,14 +102,6 @@ def test_a_run_of_another_model_is_refused_and_a_moved_one_is_found(sampled, lms
     (sampled / "moved.gguf").symlink_to(one_block)
     again = SAMPLE.replace("q.jsonl", "r/questions.jsonl").replace("m.gguf", "moved.gguf")
     assert "4 (0 new)" in works(*again.split()).stdout
-
-
-def test_overwriting_for_a_model_that_does_not_load_loses_nothing(sampled, lmsi, one_block):
-    before = RunDir("r").paths.read_bytes()
-    broken_models.truncated(one_block, sampled / "cut.gguf", 40_000)
-    for argv in ("sample q.jsonl -m cut.gguf -o r", "run q.jsonl -m cut.gguf -o r", "train r"):
-        assert lmsi(*argv.split(), "--overwrite").exit_code == 1
-    assert RunDir("r").paths.read_bytes() == before
 
 
 def test_a_folder_in_use_is_left_alone_by_every_command(sampled, lmsi):

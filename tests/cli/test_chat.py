@@ -23,8 +23,7 @@ EVAL = ("eval", "r", "--data", "test.jsonl", "--modes", "cot", "--max-tokens", "
 @pytest.fixture(scope="module")
 def made(gguf, tmp_path_factory):
     root = tmp_path_factory.mktemp("talkers")
-    kinds = {"chatml": chat.CHATML, "trims": chat.TRIMS, "broken": chat.BROKEN}
-    kinds["switch"] = chat.SWITCH
+    kinds = {"chatml": chat.CHATML, "trims": chat.TRIMS, "switch": chat.SWITCH}
     return [chat.chat_model(gguf, root / f"{name}.gguf", kind) for name, kind in kinds.items()]
 
 
@@ -67,21 +66,12 @@ def test_a_run_goes_on_in_its_own_form_and_with_its_own_variables_only(talks, lm
         (("switch", "-o", "own", *ON), f"{own} in the run folder, ['enable_thinking=true'] now"),
     ):
         refused(lmsi(*sample(*argv)), told)
-
-
-REFUSED = {
-    "broken": (("broken",), "broken.gguf: its chat template is broken: ", "--chat off"),
-    "system": (("m", "--system", "x"), "--system needs a conversation", ""),
-    "variable, off": (("switch", "--chat", "off", *OFF), "--template-var ... --chat off", ""),
-    "unknown variable": (("switch", "--template-var", "enable_thinkin=false"),
-                         "switch.gguf: ... no variable 'enable_thinkin'", "enable_thinking"),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize(("argv", "told", "hint"), REFUSED.values(), ids=REFUSED.keys())
-def test_what_cannot_be_asked_is_one_line(talks, lmsi, argv, told, hint):
-    refused(lmsi(*sample(*argv)), *told.split(" ... "), hint=hint)
-    assert not RunDir("r").paths.exists()
+    # it is examined in its own form, or in another that is asked for
+    examine, plain = ("eval", "talk", *EVAL[2:], "-q"), ("--set", "chat=off")
+    for more in ((), plain, ("--set", "few_shot=message", "--prompt", "cot-few")):
+        works(*examine, *more)
+    assert len(list(RunDir("talk").eval_dir.glob("*.result.json"))) == 3
+    refused(lmsi(*examine, *plain, "--set", "system=x"), "--system needs")
 
 
 THOUGHT = "<think>4 + 3 = 9</think>\n\n3 + 4 = 7. The answer is 7."
@@ -116,14 +106,6 @@ def test_training_sees_the_ids_that_were_sampled(talks, model, more, variables):
         assert encoder.prompt(mine.prompt).ids == dry(model, *few)["ids"]
         ids = encoder.completion(mine.prompt, mine.completion)
         assert words.ends(ids[-1]) and words.spelling(ids[-1]) == b"<|im_end|>"
-
-
-def test_a_talker_is_examined_in_its_own_form_or_another_that_is_asked_for(talks, lmsi):
-    works(*sample("chatml"))
-    for more in ([], ["--set", "chat=off"], ["--set", "few_shot=message", "--prompt", "cot-few"]):
-        works(*EVAL, *more, "-q")
-    refused(lmsi(*EVAL, "--set", "chat=off", "--set", "system=x", "-q"), "--system needs")
-    assert len(list(RunDir("r").eval_dir.glob("*.result.json"))) == 3  # each form is another
 
 
 @pytest.mark.usefixtures("aside_here")

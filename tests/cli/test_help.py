@@ -59,30 +59,17 @@ def test_help_shows_every_setting_and_its_default(command):
         assert f"[default: {told}]" in " ".join(text.split())
 
 
-@pytest.mark.parametrize(
-    ("argv", "told"),
-    [
-        ("sample q -o r --set paths", "--set paths: expected NAME=VALUE"),
-        ("sample q -o r --set nowhere.paths=1", "tables: sample, vote"),
-        ("sample q -o r --set path=1", "did you mean 'paths'?"),
-        ("sample q -o r --set top_k=-1", "top_k: expected a whole number"),
-        ("run q -o r --set vote.min_share=2", "min_share: expected a number"),
-        ("-q sample q --set=top_k=3 -o r -v", "q: "),
-    ],
-)
-def test_a_setting_without_a_flag_goes_by_name(tmp_path, monkeypatch, argv, told):
-    monkeypatch.chdir(tmp_path)
-    done = CliRunner().invoke(app, argv.split())
-    assert done.exit_code == 1 and told in done.stderr
-
-
-def test_help_needs_no_heavy_package():
+def test_importing_loads_nothing_and_help_and_reports_no_heavy_package():
     code = f"""
-import sys
+import sys, lmsi_cli
+assert not [name for name in sys.modules if name.startswith("lmsi_cli.")]
+assert set(lmsi_cli.__all__) <= set(dir(lmsi_cli)) and not hasattr(lmsi_cli, "sampel")
 from typer.testing import CliRunner
 from lmsi_cli.cli.main import app
 for command in {COMMANDS}:
     assert CliRunner().invoke(app, [*command, "--help"]).exit_code == 0, command
     assert not {HEAVY} & set(sys.modules), command
+lmsi_cli.report
+assert not {{"torch", "transformers", "llama_cpp"}} & set(sys.modules)
 """
     subprocess.run([sys.executable, "-c", code], check=True)

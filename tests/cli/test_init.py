@@ -29,20 +29,6 @@ def test_a_config_file_and_a_next_command_that_serve(lmsi):
     refused(lmsi("vote", "runs/q", "--config", "lmsi.toml"), "none of 2 paths can vote", notes=2)
 
 
-@pytest.mark.parametrize(
-    ("words", "told", "hint"),
-    [
-        ("init q.jsonl -m m.gguf", "lmsi.toml: is there already", "-o"),
-        ("init q.jsonl -o x.toml", "no model given", "-m MODEL"),
-        ("init -m m.gguf -o x.toml", "no questions given", "QUESTIONS"),
-    ],
-)
-def test_a_mistake_writes_nothing(folder, lmsi, words, told, hint):
-    Path("lmsi.toml").write_text("mine")
-    refused(lmsi(*words.split()), told, hint=hint)
-    assert Path("lmsi.toml").read_text() == "mine" and not Path("x.toml").exists()
-
-
 def test_it_asks_at_a_terminal(folder):
     ours, theirs = pty.openpty()
     env = {**os.environ, "LMSI_INIT_OUT": "mine.toml"}
