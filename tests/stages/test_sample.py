@@ -106,8 +106,7 @@ def test_a_question_that_does_not_fit_is_told_and_skipped(tmp_path, watcher):
     summary = sampled(tmp_path, questions=[long, *QUESTIONS], progress=watcher)
     assert (summary.skipped, summary.questions, summary.paths) == (("long",), 5, TOTAL)
     assert watcher.labels == [("sampling", TOTAL)] and watcher.done[-1] == TOTAL
-    (told,) = watcher.said
-    assert "'long' (\"How many? How many?" in told and "256 for the path do not fit" in told
+    assert ["'long'" in told for told in watcher.said] == [True]
     sampled(tmp_path / "others")
     assert by_key(tmp_path) == by_key(tmp_path / "others")
     # later stages see no question without paths, and a resumed call tells it again
@@ -171,26 +170,21 @@ def test_the_sampler_and_the_vote_agree_on_what_was_stopped(tmp_path, stop, path
 # -- templates in turn -----------------------------------------------------------------------------
 
 
-class Noting(ScriptedEngine):
-    """Says one thing; remembers which template each path was shown, call by call."""
-
-    def __init__(self):
-        super().__init__({q.id: [" The answer is 4."] for q in QUESTIONS})
-        self.shown, self.calls = {}, []
-
-    def generate(self, requests, sampling, trigger, watch=None):
-        self.calls += [{r.block for r in requests if r.wanted}]
-        for r in requests:
-            template = bytes(r.prompt).decode().partition("Template ")[2][:1]
-            self.shown |= {(r.question_id, w.path): template for w in r.wanted}
-        yield from super().generate(requests, sampling, trigger, watch)
-
-
 @pytest.mark.parametrize("paths", [1, 2, 3, 7])
 def test_path_k_is_shown_template_k_modulo_their_number(tmp_path, paths):
-    engine = Noting()
+    engine = ScriptedEngine({q.id: [" The answer is 4."] for q in QUESTIONS})
+    shown, calls = {}, []
+
+    def noting(requests, *given, says=engine.generate):
+        calls.append({r.block for r in requests if r.wanted})
+        for r in requests:
+            template = bytes(r.prompt).decode().partition("Template ")[2][:1]
+            shown.update({(r.question_id, w.path): template for w in r.wanted})
+        return says(requests, *given)
+
+    engine.generate = noting
     sampled(tmp_path, replace(TURNS["config"], paths=paths), engine=engine, task=TURNS["task"])
-    assert engine.shown == {(q.id, k): str(k % 3) for q in QUESTIONS for k in range(paths)}
+    assert shown == {(q.id, k): str(k % 3) for q in QUESTIONS for k in range(paths)}
     # a call holds one template's prompts, which have a long prefix in common
-    assert [call for call in engine.calls if call] == [{t} for t in range(min(paths, 3))]
+    assert [call for call in calls if call] == [{t} for t in range(min(paths, 3))]
     assert len(by_key(tmp_path)) == 4 * paths

@@ -6,12 +6,13 @@ from collections import Counter
 
 import msgspec
 import pytest
-from builders import tree
+from builders import path, tree
 from commands import call, refused, works
 from msgspec.structs import replace
 from stage_helpers import QUESTIONS, examples_of, sampled, voted
 
 from lmsi_cli.config import SampleConfig
+from lmsi_cli.engine.base import path_seed
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.jsonl import read_records, write_records
 from lmsi_cli.records import Path, Preference, Question, Vote
@@ -67,22 +68,8 @@ def test_votes_examples_in_all_four_formats_and_pairs_are_written(run):
         assert (p.question_id, p.chosen_path) in kept
         assert (p.question_id, p.rejected_path) not in kept
         assert p.chosen != p.rejected and 0 < p.weight <= 1
-
-
-def test_gold_answers_stay_outside_from_the_first_path_on(run):
-    voted(run.root)
     everything = b"".join(tree(run.root).values())
-    assert b"What is 1 + 1?" in everything and b"g0ld" not in everything
-
-
-def test_the_order_of_finishing_changes_nothing(run):
-    voted(run.root)
-    before = run.votes.read_bytes(), run.train.read_bytes()
-    lines = run.paths.read_text().splitlines(keepends=True)
-    random.Random(0).shuffle(lines)
-    run.paths.write_text("".join(lines))
-    voted(run.root)
-    assert (run.votes.read_bytes(), run.train.read_bytes()) == before
+    assert b"What is 1 + 1?" in everything and b"g0ld" not in everything  # from the first path on
 
 
 def each(**fields):
@@ -114,8 +101,10 @@ def test_paths_that_cannot_vote_together_are_refused_and_nothing_is_written(run,
 
 def test_what_leaves_nothing_or_little_to_train_on_is_named(run):
     assert nothing_kept(run, voted(run.root, **LOOSE)) is None
-    summary = voted(run.root, min_votes=9)
-    assert "min-votes removed 9 of 16" in str(nothing_kept(run, summary))
+    done = call("vote", run.root, "-q", "--min-votes", 9)
+    assert done.exit_code == 1 and "kept paths" in done.stdout
+    assert f"error: {run.paths}: nothing to train on" in done.stderr
+    assert "min-votes removed 9 of 16" in done.stderr
     rewrite(run, lambda p: {} if p.path else {"stop_reason": "length"})
     (warning,) = voted(run.root).warnings
     assert "31% of 16 paths are cut off" in warning and "--max-tokens" in warning
@@ -126,6 +115,48 @@ def test_what_leaves_nothing_or_little_to_train_on_is_named(run):
     assert "tie removed 16 of 16" in str(nothing_kept(run, summary))
 
 
+TRUE, FALSE = " 2 * 2 = 4. The answer is 4.", " 2 * 2 = 5. The answer is 4."
+SLIP, REPEATED = " 2 * 2 = 3. The answer is 3.", " 2 * 2 = 6. The answer is 6."
+SAID = [(TRUE, "4")] * 3 + [(FALSE, "4"), (SLIP, "3")] + [(REPEATED, "6")] * 3
+
+
+@pytest.fixture
+def disputed(run):
+    """Of two questions three sound paths each, a false step to the winner, four wrong answers."""
+    paths = [
+        path(i, answer, text, question_id=q, seed=path_seed(0, q, i))
+        for q in ("q1", "q2") for i, (text, answer) in enumerate(SAID)
+    ]  # fmt: skip
+    write_records(run.paths, paths)
+    return run
+
+
+@pytest.mark.parametrize(
+    ("words", "kept"),
+    [
+        ("", (0, 1, 2)),
+        ("--preset paper", (0, 1, 2, 3)),
+        ("--config {}", (0,)),
+        ("--config {} --preset paper", (0, 1, 2, 3)),
+    ],
+)
+def test_flags_beat_the_config_file_and_say_what_is_kept(disputed, words, kept):
+    config = disputed.root / "c.toml"
+    config.write_text("[vote]\npreset = 'paper'\nmax_paths_per_question = 1\n")
+    assert works("vote", disputed.root, "-q", *words.format(config).split()).stderr == ""
+    assert [v.kept for v in votes_of(disputed).values()] == [kept, kept]
+
+
+def test_questions_kept_for_measuring_are_refused_unless_forced(disputed):
+    files = other, seen = [disputed.root / name for name in ("other.jsonl", "seen.jsonl")]
+    write_records(other, [Question(id="x", question="How many legs has a cow?")])
+    write_records(seen, [Question(id="x", question="what is 1 + 1")])
+    argv = ("vote", disputed.root, "-q", *(word for file in files for word in ("--exclude", file)))
+    refused(call(*argv), f"{seen} holds 1 of the 4 questions to train on: q1", hint="--force")
+    assert not disputed.votes.exists() and not disputed.train.exists()
+    assert "false-equation 10" in " ".join(works(*argv, "--force").stdout.split())
+
+
 # -- the verdict -----------------------------------------------------------------------------------
 
 
@@ -133,9 +164,12 @@ RIGHT = [replace(q, answer=str(2 * i)) for i, q in enumerate(QUESTIONS)]
 STRANGERS = [Question(id=f"x{i}", question="?", answer="1") for i in range(5)]
 
 
-def test_a_probe_changes_the_verdict_beside_the_votes_and_nothing_else(run):
+def test_neither_a_probe_nor_the_order_of_finishing_changes_votes_and_examples(run):
     voted(run.root)
     before = run.votes.read_bytes(), run.train.read_bytes()
+    lines = run.paths.read_text().splitlines(keepends=True)
+    random.Random(0).shuffle(lines)
+    run.paths.write_text("".join(lines))
     voted(run.root, probe=[replace(q, answer="987654321") for q in RIGHT])
     verdict = msgspec.json.decode(run.verdict.read_bytes(), type=Verdict)
     assert verdict.evidence.questions == verdict.evidence.probe.questions == 4
@@ -148,10 +182,7 @@ def test_a_probe_changes_the_verdict_beside_the_votes_and_nothing_else(run):
 @pytest.mark.parametrize(
     ("questions", "told"),
     [
-        (
-            [*RIGHT, *STRANGERS],
-            "5 of 9 questions are not in {0}, or in other words: x0, x1, x2, ..",
-        ),
+        ([*RIGHT, *STRANGERS], "5 of 9 questions are not in {0}, or in other words: x0, x1"),
         ([replace(RIGHT[1], question="What?")], "1 of 1 questions are not in {0}, or in other"),
         ([replace(RIGHT[2], answer="maybe")], "question 'q2': its answer"),
         ([Question(id="q1", question="?")], "{1}:1: no 'answer'"),
