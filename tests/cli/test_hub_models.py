@@ -1,14 +1,12 @@
 """Models by their names on the hub, through huggingface_hub and a small hub on loopback."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import forked
 import hub
 import pytest
 from commands import SAMPLE, refused, settings, works
@@ -16,8 +14,7 @@ from hub import HALF, Repo
 
 from lmsi_cli.hub import Wanted, chosen
 
-ROOT = Path(__file__).parents[2]
-SMALL = ROOT / "models/tinymath-small/tinymath-small-q8_0.gguf"
+SMALL = Path(__file__).parents[2] / "models/tinymath-small/tinymath-small-q8_0.gguf"
 OLD, NEW = "a" * 40, "b" * 40
 SHOW = ("models", "show")
 
@@ -65,11 +62,11 @@ def named(there, folder, monkeypatch):
 
 
 @pytest.fixture
-def started(there, folder):
-    """The whole model by its name, as a user asks for it: huggingface_hub is imported anew."""
-    env = {"HF_ENDPOINT": there.front.url, "HF_HOME": str(folder / "home"), "PYTHONPATH": str(ROOT)}
-    args = [sys.executable, "-m", "lmsi_cli", *SHOW, "hf:me/whole", "--json", "-q"]
-    return {"args": args, "env": {**os.environ, **env}, "text": True}
+def start(there, folder, monkeypatch):
+    """Ask for the whole model by its name, as a user does: huggingface_hub is imported anew."""
+    monkeypatch.setenv("HF_ENDPOINT", there.front.url)
+    monkeypatch.setenv("HF_HOME", str(folder / "home"))
+    return lambda: forked.python("-m", "lmsi_cli", *SHOW, "hf:me/whole", "--json", "-q")
 
 
 def finished(folder):
@@ -147,20 +144,15 @@ def test_a_repository_writes_nothing_outside_the_cache(lmsi, named, folder, name
     assert not list((folder / "hub").rglob("*.gguf"))
 
 
-@pytest.mark.parametrize(
-    ("token", "told"), [("bad", "refuses your token"), (hub.STRANGER, "gated"), (hub.TOKEN, None)]
-)
-def test_a_token_opens_a_gated_repository_and_goes_to_no_other_host(
-    lmsi, named, monkeypatch, token, told
-):
-    monkeypatch.setenv("HF_TOKEN", token)
-    done = lmsi(*SHOW, "hf:me/asked", "-q")
-    if told:
-        refused(done, told, hint="hf auth login")
-    else:
-        assert done.exit_code == 0, done.stderr
-        assert {s.headers["Authorization"] for s in named.front.seen} == {f"Bearer {token}"}
-        assert {s.headers["Authorization"] for s in named.store.seen} == {None}
+def test_a_token_opens_a_gated_repository_and_goes_to_no_other_host(lmsi, named, monkeypatch):
+    for token, told in (("bad", "refuses your token"), (hub.STRANGER, "gated")):
+        monkeypatch.setenv("HF_TOKEN", token)
+        refused(lmsi(*SHOW, "hf:me/asked", "-q"), told, hint="hf auth login")
+    named.front.seen.clear()
+    monkeypatch.setenv("HF_TOKEN", hub.TOKEN)
+    assert shown("hf:me/asked")
+    assert {s.headers["Authorization"] for s in named.front.seen} == {f"Bearer {hub.TOKEN}"}
+    assert {s.headers["Authorization"] for s in named.store.seen} == {None}
 
 
 @pytest.mark.parametrize("more", [0, 1], ids=["hash", "size"])
@@ -173,23 +165,22 @@ def test_a_file_that_is_not_what_was_announced_is_not_kept(lmsi, named, folder, 
     assert shown("hf:me/whole")
 
 
-def test_an_interrupted_download_goes_on_and_counts_as_nothing_before(there, folder, started):
+def test_an_interrupted_download_goes_on_and_counts_as_nothing_before(there, folder, start):
     there.store.misdeeds = [hub.stalls]
-    with subprocess.Popen(**started, stderr=subprocess.PIPE) as process:
+    with start() as process:
         while not any(f.stat().st_size for f in folder.glob("home/hub/*/blobs/*.incomplete")):
             assert process.poll() is None
             time.sleep(0.02)
         process.send_signal(signal.SIGINT)
         said = process.communicate()[1]
     assert process.returncode == 130 and "goes on" in said and not finished(folder)
-    done = subprocess.run(**started, capture_output=True, check=True)
-    assert there.fetched == ["", f"bytes={HALF}-"]
-    assert Path(json.loads(done.stdout)["file"]).read_bytes() == SMALL.read_bytes()
+    whole = Path(json.loads(start().communicate()[0])["file"])
+    assert there.fetched == ["", f"bytes={HALF}-"] and whole.read_bytes() == SMALL.read_bytes()
 
 
-def test_of_two_at_once_the_second_takes_what_the_first_has_brought(there, started):
+def test_of_two_at_once_the_second_takes_what_the_first_has_brought(there, start):
     there.store.misdeeds = [hub.slowly]
-    both = [subprocess.Popen(**started, stdout=subprocess.PIPE) for _ in range(2)]
+    both = [start(), start()]
     first, second = (json.loads(process.communicate()[0])["file"] for process in both)
     assert first == second and len(there.fetched) == 1
 

@@ -96,7 +96,6 @@ ASK = ("show", "r", "--question", "q7")
 
 def test_show_before_and_after_the_vote(run):
     out = works(*ASK).stdout
-    assert "What is 6 * 7?" in out and "(2 questions in the run)" in out
     assert "<think>5</think> [red]6 * 7 = 42. The answer is >>42<<." in out
     assert out.index("path 0") < out.index("path 1") < out.index("path 3")
     assert "no answer, 9 tokens, cut off" in out and "no vote yet" in out
@@ -104,7 +103,6 @@ def test_show_before_and_after_the_vote(run):
     out = works(*ASK).stdout
     assert "path 2   42 by marker, 9 tokens, kept" in out
     assert "path 1   41 by marker, 9 tokens, a false equation\n" in out
-    assert "winner 42: share 67%, margin 33%, 2 paths kept; ballots: 3 of 4 paths" in out
     told = json.loads(works(*ASK, "--json").stdout)
     spans = [p["path"]["text"][p["start"] : p["end"]] for p in told["paths"] if p["start"]]
     assert spans == ["42", "41", "42"] and told["vote"]["ballots"] == {"42": 2, "41": 1}
@@ -133,7 +131,6 @@ def test_what_cannot_be_shown_is_one_line(run):
 
 def test_tasks_are_listed_and_shown():
     assert [task["name"] for task in json.loads(works("tasks", "--json").stdout)] == task_names()
-    assert "strategyqa" in works("tasks").stdout
     shown = works("tasks", "show", "strategyqa").stdout
     assert 'kind = "yesno"' in shown and "[[exemplars]]" in shown
 

@@ -39,9 +39,9 @@ def test_a_trial_is_told_kept_and_held_once():
     names = [w.name for w in candidates(AUTO, load_task("tinymath"), False)]
     assert [t["name"] for t in trial["tried"]] == names and len(names) > 1
     best = trial["tried"][trial["best"]]
-    assert (best["name"], best["prompt"]) == (wording["name"], wording["prompt"])
-    assert f"asked as `{best['name']}` ({best['prompt']}): agreement" in done.stderr
-    assert kept["sample"]["prompt"] == best["prompt"] and kept["sample"]["wording"] == best["name"]
+    assert wording.items() >= {"name": best["name"], "prompt": best["prompt"]}.items()
+    assert f"asked as `{best['name']}` ({best['prompt']})" in done.stderr
+    assert kept["sample"].items() >= {"prompt": best["prompt"], "wording": best["name"]}.items()
     assert kept["sample"]["max_tokens"] == trial["budget"] >= best["longest"]
     assert best["agreement"] > 0.2  # the model can add
     again = works(*auto)
@@ -49,8 +49,7 @@ def test_a_trial_is_told_kept_and_held_once():
     assert RunDir("r").load_settings() == kept
     more = works(*argv, "-n", 3)  # as begun, with nothing said of it
     assert json.loads(more.stdout)["new_paths"] == 6
-    now = RunDir("r").load_settings()
-    assert (now["wording"], now["trial"]) == (wording, trial)
+    assert RunDir("r").load_settings().items() >= {"wording": wording, "trial": trial}.items()
 
 
 @pytest.mark.usefixtures("place")

@@ -10,20 +10,16 @@ import shutil
 import signal
 import ssl
 import subprocess
-import sys
 import threading
-from pathlib import Path
 
+import forked
 import pytest
 import servers
 from builders import tree
 from commands import ALL, PLAIN, ask, by_key, options, refused, works
 from servers import Front, Model, told, unless
 
-import lmsi_cli
-
 KEY = "sk-geheim-0123456789"
-ROOT = Path(lmsi_cli.__file__).parent.parent
 
 
 def always(status, body, headers=None):
@@ -202,12 +198,11 @@ def test_a_signal_ends_a_run_that_waits_for_a_reply_and_no_path_is_lost(here, lm
 
     with Front(hangs) as front:
         more = [*options(front, *PLAIN), "-n", "4", "-q", "--set", "concurrency=1"]
-        command = [sys.executable, "-m", "lmsi_cli", "sample", "q.jsonl", "-o", "run", *more]
-        env = {**os.environ, "PYTHONPATH": str(ROOT)}
-        with subprocess.Popen(command, env=env, stderr=subprocess.PIPE) as process:
+        command = ["-m", "lmsi_cli", "sample", "q.jsonl", "-o", "run", *more]
+        with forked.python(*command) as process:
             assert waits.wait(30)
             process.send_signal(number)
-            assert b"Traceback" not in process.communicate(timeout=5)[1]
+            assert "Traceback" not in process.communicate(timeout=5)[1]
         assert process.returncode == code
         goes_on.set()
         kept = by_key()
@@ -264,7 +259,8 @@ def test_the_key_of_a_file(here, lmsi):
     kept_secret(here / "run")
 
 
-def test_the_key_does_not_show_in_a_bugs_traceback(here):
+def test_the_key_does_not_show_in_a_bugs_traceback(here, monkeypatch):
+    monkeypatch.setenv("LMSI_API_KEY", KEY)
     code = (
         "from lmsi_cli.cli.main import main\n"
         "from lmsi_cli.engine.server.requests import Capabilities\n"
@@ -273,10 +269,9 @@ def test_the_key_does_not_show_in_a_bugs_traceback(here):
     )
     with Front(Model()) as front:
         argv = ["sample", "q.jsonl", "-o", "run", *options(front), "--chat", "off", "-v"]
-        command, env = [sys.executable, "-c", code, *argv], {**os.environ, "LMSI_API_KEY": KEY}
-        done = subprocess.run(command, capture_output=True, text=True, env=env, check=False)
-    assert "ZeroDivisionError" in done.stderr
-    kept_secret(here, done.stderr, done.stdout)
+        said = forked.python("-c", code, *argv).communicate()
+    assert "ZeroDivisionError" in said[1]
+    kept_secret(here, *said)
 
 
 def test_no_key_goes_to_another_host(here, lmsi, monkeypatch):

@@ -52,9 +52,7 @@ def test_the_file_is_written_when_work_begins_and_when_it_ends(tmp_path, capsys)
     assert (status["done"], status["figures"]) == (10, {"share": 0.5})
     shown = capsys.readouterr().err
     assert not set(shown) & set("\x1b\x9b") and "q\\x1b[2J" in shown
-
-
-def test_how_a_command_ends_is_told(tmp_path):
+    # how a command ends is told
     for error, ended in ((LmsiError("no room"), "no room"), (KeyboardInterrupt(), "interrupted")):
         with pytest.raises(type(error)), watched(True, RunDir(tmp_path)) as progress:
             progress.start("voting", 1)
