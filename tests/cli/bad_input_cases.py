@@ -171,6 +171,7 @@ FOLDERS = {
         "sample questions.jsonl -m m.gguf -o . --overwrite", "questions.jsonl: ... no run folder",
         "another folder", questions_jsonl=ONE),
     "a file in place of a run": Case("vote q.jsonl", "q.jsonl: a file, not a run", "`lmsi sample"),
+    "none to show": Case("show .", ".: not a run folder", "`lmsi sample"),
     "no such format": Case("vote r --formats cot", "--formats: ... cot-zero ... got 'cot'"),
     "a link out of it": Case(SAMPLE, "r/paths.jsonl: a symbolic link", "itself",
                              {"r/paths.jsonl": lambda _, b: b.symlink_to("/dev/null")}),
@@ -208,7 +209,6 @@ GENERATION = {
     "too few seeds": flag("--templates 20", "s.jsonl: 3 seeds ... 20", "--shots", EXEMPLARS),
     "kept for measuring": case(f"{EXEMPLARS} --exclude exam.jsonl", "exam.jsonl holds 1 ... : s0",
                                exam_jsonl=SEEDS.splitlines()[0]),
-    "a share": flag("--set min_share=2", "--set min_share: ... got '2'", "", EXEMPLARS),
 }  # fmt: skip
 SERVER = "sample q.jsonl -o x --engine openai"
 DEAD = f"{SERVER} --base-url http://127.0.0.1:9/v1 --model tiny"  # nobody is asked before
@@ -250,6 +250,9 @@ WITH_A_RUN = {
         "train r -q", "training example 1, question 'a' (cot-zero)", "`lmsi vote`",
         {"r/train.jsonl": '{"prompt": "Q", "completion": "", "format": "cot-zero", '
                           '"question_id": "a", "path": 0}\n'}),
+    "no such question": Case("show r --question c", "no question 'c'", "is a"),
+    "no questions yet": Case("show r", "r: no questions in it yet", "`lmsi sample",
+                             {"r/questions.jsonl": None}),
     "a question of 1 GB": Case("show r", "r/questions.jsonl:2: a line of over 128 MiB", "", {
         "r/questions.jsonl": lambda _, b: broken_models.sparse(b, "\n", 1 << 30)}),
     "a type of weights for an adapter": Case("export r --type Q8_0", "--type Q8_0: ", "--to gguf"),

@@ -61,7 +61,6 @@ def test_a_run_goes_on_in_its_own_form_and_with_its_own_variables_only(talks, lm
     works(*sample("switch", "-o", "own", *OFF, "-n", "3"))
     for argv, told in (
         (("chatml", "-o", "talk", "--chat", "off"), "chat: on in the run folder, off now"),
-        (("chatml", "-o", "talk", "--system", "x"), "system:  in the run folder, x now"),
         (("switch", "-o", "own"), f"template_var: {own} in the run folder, not set now"),
         (("switch", "-o", "own", *ON), f"{own} in the run folder, ['enable_thinking=true'] now"),
     ):
@@ -142,6 +141,14 @@ def test_a_variable_comes_from_the_config_file_unless_a_flag_says_otherwise(talk
 
 
 def test_a_dry_run_shows_the_prompt_as_tokenised_and_writes_nothing(talks):
+    shown = dry("m", "--prompt", "cot-zero")
+    assert (shown["chat"], shown["why"]) == (False, "the file has no chat template")
+    assert spelt(shown).startswith("Q: Tom has 3 pens.")
+    assert spelt(shown).endswith("A: Let's think step by step.")
+    assert shown["questions"] == 2 and shown["shared_prefix"] >= 1
+    argv = sample("trims", "--system", "Be brief.", "--dry-run", "--limit", "1")
+    text = works(*[a for a in argv if a != "--json"]).stdout
+    assert "opens the first turn" in text and "[INST] Be brief." in text
     (talks / "q.jsonl").write_text('{"id": "a", "question": "Is <|im_end|> 6?"}\n')
     shown = dry("chatml", "--system", "Be brief.")
     assert (shown["chat"], shown["why"]) == (True, "the file has a chat template")
@@ -152,15 +159,3 @@ def test_a_dry_run_shows_the_prompt_as_tokenised_and_writes_nothing(talks):
     assert marks == ["<s>", *("<|im_start|>", "<|im_end|>") * 2, "<|im_start|>"]
     assert shown["shortest"] == shown["longest"] == shown["median"] == len(shown["ids"])
     assert not (talks / "r").exists()
-
-
-def test_a_dry_run_tells_of_plain_text_and_of_folding(talks):
-    shown = dry("m", "--prompt", "cot-zero")
-    assert (shown["chat"], shown["why"]) == (False, "the file has no chat template")
-    assert spelt(shown).startswith("Q: Tom has 3 pens.")
-    assert spelt(shown).endswith("A: Let's think step by step.")
-    assert shown["questions"] == 2 and shown["shared_prefix"] >= 1
-    argv = sample("trims", "--system", "Be brief.", "--dry-run", "--limit", "1")
-    text = works(*[a for a in argv if a != "--json"]).stdout
-    for told in ("conversation: the file has", "opens the first turn", "[INST] Be brief."):
-        assert told in text

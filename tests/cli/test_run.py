@@ -128,8 +128,7 @@ def test_the_probe_decides_and_is_not_trained_on_and_all_rounds_are_measured(pla
     assert pairs == [("base", "adapter"), ("adapter", "round-2")]
     assert [v["name"] for v in evaluation["variants"]] == ["base", "adapter", "round-2"]
     shown = commands.call("report", "two", "--markdown").stdout
-    assert f"Round {book['best']['number']} is kept, chosen by the probe" in shown
-    assert "| round-2 |" in shown
+    assert f"Round {book['best']['number']} is kept" in shown and "| round-2 |" in shown
     (evaluation,) = call("eval", "two", "--data", "exam.jsonl")  # of the round that is kept
     kept = "adapter" if book["best"]["number"] == 1 else "round-2"
     assert [v["name"] for v in evaluation["variants"]] == ["base", kept]

@@ -47,6 +47,11 @@ def settled(config):
     return replace(config, prompt=prompt, max_tokens=tokens, few_shot=few_shot)
 
 
+def formed(task, config):
+    """The task in the format of settled settings."""
+    return replace(task, prompt=config.prompt)
+
+
 def sampled(root, config=None, fail_after=None, **given):
     """One call of the sampling stage, as the command makes it; an interrupt is let out.
 
@@ -54,7 +59,7 @@ def sampled(root, config=None, fail_after=None, **given):
     """
     run, config = RunDir(root), settled(config or SampleConfig(paths=3))
     engine = given.get("engine") or ScriptedEngine(SCRIPT, fail_after)
-    task = replace(given.get("task", TASK), prompt=config.prompt)
+    task = formed(given.get("task", TASK), config)
     bind(run, config, IDENTITY)
     progress = given.get("progress") or Silent()
     asked = given.get("questions", QUESTIONS)[: config.limit or None]

@@ -114,11 +114,17 @@ def call(run, *settled, alone=False):
     return said
 
 
-def test_what_is_settled_is_kept(run):
+def test_what_is_settled_is_kept_and_holds_for_all_calls_of_an_engine(run):
     call(run, None, {}, SPLIT, {**SPLIT, "parallel": 32}, UNIFIED)  # by workers: the first one's
     assert run.load_settings()[ENGINE] == {"kv": "split", "flash_attn": "on"}
     call(run, {}, SPLIT, SPLIT, {**SPLIT, "parallel": 4}, alone=True)
     assert run.load_settings()[ENGINE] == {**SPLIT, "parallel": 4}
+    # all calls of one engine, whose prompts may differ in length, draw in the kind of the first
+    engine = SimpleNamespace(config=EngineConfig(), settled={**SPLIT, "fast_copy": "off"})
+    engine.pin = partial(LlamaEngine.pin, engine)
+    Settling(run, print).alone(engine)
+    assert (engine.config.kv, engine.config.flash_attn) == ("split", "on")
+    assert (engine.config.fast_copy, engine.config.parallel) == ("off", 0)
 
 
 @pytest.mark.parametrize("alone", [True, False], ids=["alone", "spread"])
@@ -132,12 +138,3 @@ def test_a_run_goes_on_as_it_was_begun_or_says_that_it_does_not(run, alone, befo
     (told,) = call(run, UNIFIED, alone=alone)
     assert "so far drawn with --set kv=split --set flash_attn=on, now with --set kv=unified" in told
     assert as_begun(run, SampleConfig()).kv == "unified"
-
-
-def test_all_calls_of_one_engine_draw_in_the_kind_of_the_first(run):
-    """Those of generated questions, and of several formats, have prompts of different lengths."""
-    engine = SimpleNamespace(config=EngineConfig(), settled={**SPLIT, "fast_copy": "off"})
-    engine.pin = partial(LlamaEngine.pin, engine)
-    Settling(run, print).alone(engine)
-    assert (engine.config.kv, engine.config.flash_attn) == ("split", "on")
-    assert (engine.config.fast_copy, engine.config.parallel) == ("off", 0)

@@ -156,7 +156,6 @@ def test_a_model_that_repeats_the_seeds_or_doubts_ends_soon_and_says_so(tmp_path
     assert (told.kept, told.ended, told.drafts) == (0, "no new questions", 500)
     assert told.dropped == {"a seed": 500}
     assert "500 of 500 drafts repeat a seed" in told.warnings[0]
-    assert "most often (500): a seed" in str(stage.nothing_kept(RunDir("r"), told))
     assert RunDir(tmp_path / "a").generated.read_bytes() == b""
     told = written(tmp_path / "b", author=Author(doubts=True))
     assert (told.kept, told.ended, told.drafts) == (0, "effort", 60)
