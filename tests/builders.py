@@ -1,5 +1,8 @@
 """Records for tests, with all that does not matter to them filled in."""
 
+import pytest
+
+from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Path, Preference, TrainExample, Vote
 
 
@@ -25,6 +28,19 @@ class Watcher:
 def tree(folder):
     """All files below a folder, with what is in them."""
     return {p: p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def refused(call, *given, told, hint="", **more):
+    """A call ends in an LmsiError of one line with all words of ``told``, and its ``hint``.
+
+    `` ... `` stands for the words in between; none in front, if the line begins with what is told.
+    """
+    with pytest.raises(LmsiError) as e:
+        call(*given, **more)
+    error, (first, *others) = f" {e.value}", f" {told}".split(" ... ")
+    assert error.startswith(first) and "\n" not in error, error
+    assert [words for words in others if words not in error] == [], error
+    assert hint in e.value.hint
 
 
 def path(index=0, answer="42", text=None, **more):

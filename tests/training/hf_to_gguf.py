@@ -142,7 +142,6 @@ EXTRA = {
     "num_experts_per_tok": "add_expert_used_count",
     "moe_intermediate_size": "add_expert_feed_forward_length",
     "shared_expert_intermediate_size": "add_expert_shared_feed_forward_length",
-    "clip_qkv": "add_clamp_kqv",
     "use_parallel_residual": "add_parallel_residual",
 }
 

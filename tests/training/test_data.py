@@ -4,11 +4,10 @@ import json
 from types import SimpleNamespace
 
 import pytest
-from builders import Watcher, example, preference
+from builders import Watcher, example, preference, refused
 from toys import CODEC, gradient, job, moved
 
 from lmsi_cli.config import TrainConfig
-from lmsi_cli.errors import LmsiError
 from lmsi_cli.jsonl import write_records
 from lmsi_cli.run_folder import RunDir
 from lmsi_cli.training import attention
@@ -29,16 +28,13 @@ def pairs(examples):
     return made
 
 
-def test_texts_become_ids_and_a_pair_with_one_long_side_is_left_out():
+def test_texts_become_ids_with_their_format_s_prefix_and_a_pair_with_a_long_side_is_left_out():
     [one], _ = tokenize([example(prompt="ab", completion="c")], CODEC, 10)
     assert (one.prompt, one.completion, one.name) == ([1, 97, 98], [99, 2], "q1 (cot-zero)")
     made = [preference(prompt="ab", chosen="c", rejected=x) for x in ("de", "d" * 20)]
     [pair], dropped = tokenize(made, CODEC, 10)
     assert (pair.prompt, pair.weight, dropped) == ([1, 97, 98], 0.5, 1)
     assert (pair.completion, pair.rejected) == ([99, 2], [100, 101, 2])
-
-
-def test_each_format_gets_its_own_longest_common_prefix():
     few, other = "x" * 20, "y" * 20
     asked = {
         "cot-few": [few + "ab", few + "ac"],
@@ -139,27 +135,18 @@ def test_a_step_is_that_of_one_sequence_at_a_time(tiny, examples, pairs, config,
         assert speed_up(model, "fp32", config.row_tokens)
     over = len(pairs) if config.loss == "scpo" else sum(e.predicted for e in examples)
     figures = accumulate(model, batch, config, "fp32", over)
+    assert all(p.requires_grad for p in trainable(model).values())
     assert figures["loss"] == pytest.approx(slow.item(), rel=1e-5)
     assert (gradient(model) - wanted).norm() < 1e-4 * wanted.norm()
-
-
-def test_the_base_does_not_depend_on_the_adapter_and_is_free_to_train_again(tiny, pairs):
-    rewards = []
-    for model in (tiny(), moved(tiny())):
-        attention.install(model)
-        config = TrainConfig(loss="scpo", beta=0.5, rpo_alpha=1.0, row_tokens=1000)
-        rewards.append(accumulate(model, pairs, config, "fp32", len(pairs)))
-        assert all(p.requires_grad for p in trainable(model).values())
-    still, away = rewards  # at first B is zero, and nothing moved
-    assert still["rewards_chosen"] == still["rewards_rejected"] == still["rewards_accuracies"] == 0
-    assert abs(away["rewards_chosen"]) > 0.1
 
 
 def test_training_draws_the_sides_apart_and_the_log_says_so_in_trl_s_words(tiny, pairs, tmp_path):
     fit(tiny(), job(pairs, tmp_path, max_steps=30, loss="scpo"), Watcher())
     first, *_, last = map(json.loads, (tmp_path / LOG).read_text().splitlines())
+    figures = ("chosen", "rejected", "margins", "accuracies")  # at first nothing has moved
+    assert {first[f"rewards/{name}"] for name in figures} == {0}
     margin = last["rewards/chosen"] - last["rewards/rejected"]
-    assert first["rewards/margins"] == 0 and last["rewards/margins"] == pytest.approx(margin)
+    assert last["rewards/margins"] == pytest.approx(margin)
     assert margin > 1 and last["rewards/accuracies"] == 1
     assert last["loss"] < first["loss"] / 2
 
@@ -176,9 +163,8 @@ def test_the_loss_says_which_file_is_read_and_named_by_its_hash(tmp_path):
     assert list(origin(run, TrainConfig())) == ["train_sha256"]
     assert list(origin(run, scpo)) == ["pairs_sha256"]
     write_records(run.pairs, [preference(0.0)])
-    with pytest.raises(LmsiError, match=r"pairs\.jsonl: no preference pairs") as e:
-        read(run, scpo)
-    assert "--set pair_share=0.25" in e.value.hint
+    told = "... pairs.jsonl: no preference pairs"
+    refused(read, run, scpo, told=told, hint="--set pair_share=0.25")
 
 
 def many(questions):

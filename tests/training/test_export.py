@@ -2,16 +2,17 @@
 
 import json
 import shutil
+from unittest.mock import Mock
 
 import msgspec
 import numpy as np
 import pytest
+from builders import refused
 from gguf import GGUFReader
 from hf_to_gguf import build, write
-from llama_side import Llama, proven
 from safetensors.numpy import load as decode
 from safetensors.numpy import save as encode
-from toys import moved
+from toys import Llama, moved, proven
 
 from lmsi_cli.config import TrainConfig
 from lmsi_cli.engine.fast_copy import check_kind, kinds, quantise
@@ -67,8 +68,8 @@ def test_llama_cpp_runs_the_adapter_that_pytorch_has(gguf, tmp_path, monkeypatch
 
     monkeypatch.setattr(adapter, "order", lambda *_: None)
     wrong = exported(model, gguf, tmp_path / "wrong")
-    with Llama(gguf, wrong) as llama, pytest.raises(LmsiError, match="disagree on the adapter"):
-        proven(torch_logits(model, "fp32"), llama, ids)
+    with Llama(gguf, wrong) as llama:
+        refused(proven, torch_logits(model, "fp32"), llama, ids, told="... disagree on the adapter")
 
 
 def test_prompts_read_together_have_the_logits_of_each_alone(small, monkeypatch):
@@ -125,8 +126,7 @@ def test_an_adapter_is_read_whole_or_refused(small, tmp_path, name, spoil, said)
     (folder / name).unlink()
     if left is not None:
         (folder / name).write_bytes(left)
-    with pytest.raises(LmsiError, match=f"{folder}.*{said}"):
-        with_adapter(base, folder)
+    refused(with_adapter, base, folder, told=f"... {folder} ... {said}")
 
 
 @pytest.mark.parametrize(("factor", "original"), [(8.0, 8192), (32.0, 64)])  # 3.1's; short
@@ -153,9 +153,8 @@ def test_llama_3_goes_into_a_hugging_face_folder_as_it_came(tmp_path, factor, or
 def test_other_factors_have_no_place_there(small, tmp_path, factors):
     more = {"rope_freqs.weight": np.array(factors, np.float32)}
     gguf = write(tmp_path / "x.gguf", "llama", build("llama"), more=more)
-    with pytest.raises(LmsiError, match="no place in a Hugging Face") as e:
-        save_merged(gguf, small[1], tmp_path, "F32")
-    assert "--to gguf" in e.value.hint
+    told = "... no place in a Hugging Face"
+    refused(save_merged, gguf, small[1], tmp_path, "F32", told=told, hint="--to gguf")
 
 
 # -- a merged file is what llama.cpp computes from base and adapter --------------------------------
@@ -189,21 +188,18 @@ def test_a_merged_file_computes_the_same_and_keeps_all_else(small, tmp_path):
     assert same == old.keys() - lora.pairs and len(same) == 7  # embedding, head and norms
 
 
-def test_an_adapter_of_another_base_and_what_is_none_are_refused(small, gguf, tmp_path):
-    base, folder = small
-    with pytest.raises(LmsiError, match="has no counterpart"):
-        merge(gguf, read_lora(folder / "adapter.gguf"), tmp_path / "out.gguf", 1.0)
-    with pytest.raises(LmsiError, match="not a LoRA adapter"):
-        read_lora(base)
-
-
-def test_a_sum_that_f16_cannot_hold_is_refused_and_f32_holds_it(small, tmp_path):
+def test_what_cannot_be_merged_is_refused_and_f32_holds_a_sum_that_f16_cannot(
+    small, gguf, tmp_path
+):
     base = write(tmp_path / "base.gguf", "llama", build("llama"), kind="F16")
-    lora = read_lora(small[1] / "adapter.gguf")._replace(alpha=1e9)
-    with pytest.raises(LmsiError, match="holds numbers that F16 cannot"):
-        merge(base, lora, tmp_path / "out.gguf", 1.0)
-    merge(base, lora, tmp_path / "out.gguf", 1.0, wide=True)
-    assert all(np.isfinite(t.data).all() for t in tensors(tmp_path / "out.gguf").values())
+    lora, out = read_lora(small[1] / "adapter.gguf"), tmp_path / "out.gguf"
+    refused(read_lora, base, told="... not a LoRA adapter")
+    refused(merge, gguf, lora, out, 1.0, told="... has no counterpart")  # it is another base's
+    lora = lora._replace(alpha=1e9)
+    refused(merge, base, lora, out, 1.0, told="... holds numbers that F16 cannot")
+    merge(base, lora, out, 1.0, wide=True)
+    found = tensors(out).values()
+    assert found and all(np.isfinite(t.data).all() for t in found)
 
 
 @pytest.mark.model
@@ -213,11 +209,8 @@ def test_the_quantiser_keeps_what_is_of_the_type_and_refuses_what_it_cannot(gguf
     quantise(small, again, kinds()["Q4_K_M"], tensor_types(small))
     old, new = ({n: bytes(t.data) for n, t in tensors(p).items()} for p in (small, again))
     assert old == new
-    with pytest.raises(LmsiError, match=r"none of llama\.cpp's") as e:
-        check_kind("Q9")
-    assert "Q8_0" in e.value.hint
-    with pytest.raises(LmsiError, match="imatrix"):
-        quantise(gguf, again, kinds()["IQ2_XXS"])
+    refused(check_kind, "Q9", told="... none of llama.cpp's", hint="Q8_0")
+    refused(quantise, gguf, again, kinds()["IQ2_XXS"], told="... imatrix")
 
 
 # -- the proof catches an adapter that does nothing or that llama.cpp runs otherwise ---------------
@@ -262,10 +255,8 @@ STRANGERS = "compute different logits", ""
     ],
 )
 def test_each_failure_is_told_apart(trained, exported, noise, told):
-    message, hint = told
-    with pytest.raises(LmsiError, match=message) as e:
-        verify.verify(side(trained), side(exported, noise))
-    assert e.value.hint.endswith(hint)
+    words, hint = told
+    refused(verify.verify, side(trained), side(exported, noise), told=f"... {words}", hint=hint)
 
 
 SHORT = TrainConfig(rank=2, max_steps=2, batch_size=3, lr=0.01, dtype="fp32", device="cpu")
@@ -273,27 +264,19 @@ SHORT = TrainConfig(rank=2, max_steps=2, batch_size=3, lr=0.01, dtype="fp32", de
 
 @pytest.mark.model
 def test_an_adapter_whose_proof_failed_is_measured_by_nobody(run, gguf, watcher, monkeypatch):
-    def train():
-        return stage.train_run(run, gguf, load_task("number"), SHORT, watcher)
-
-    def failing(*_):
-        raise LmsiError("the adapter does nothing")
+    def train(task):
+        return stage.train_run(run, gguf, task, SHORT, watcher)
 
     run.adapter.mkdir()
     run.adapter_gguf.write_bytes(b"of a training that was killed")
     with monkeypatch.context() as m:
-        m.setattr(stage, "verify", failing)
-        with pytest.raises(LmsiError, match=rf"{run.unproven_gguf}: the adapter does nothing"):
-            train()
+        m.setattr(stage, "verify", Mock(side_effect=LmsiError("the adapter does nothing")))
+        told = f"{run.unproven_gguf}: the adapter does nothing"
+        refused(train, load_task("number"), told=told)
     assert run.unproven_gguf.exists() and not run.adapter_gguf.exists()
     assert not run.adapter_origin.exists()
-    steps = len(watcher.done)
-    assert train().proof.ok and len(watcher.done) == steps  # proven again, not trained again
-    assert run.adapter_gguf.exists() and not run.unproven_gguf.exists()
-
-
-@pytest.mark.model
-def test_a_run_whose_questions_are_all_trained_on_is_proven_too(run, gguf, watcher):
+    # It is proven again, not trained again; no question is left that was not trained on.
     run.questions.write_text('{"id":"q2","question":"Ann has 2 pens and buys 2. How many pens?"}\n')
-    bare = msgspec.structs.replace(load_task("number"), exemplars=())
-    assert stage.train_run(run, gguf, bare, SHORT, watcher).proof.ok
+    bare, steps = msgspec.structs.replace(load_task("number"), exemplars=()), len(watcher.done)
+    assert train(bare).proof.ok and len(watcher.done) == steps
+    assert run.adapter_gguf.exists() and not run.unproven_gguf.exists()

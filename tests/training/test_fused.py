@@ -92,9 +92,14 @@ def test_bf16_lies_as_near_to_fp32_as_the_libraries_do(name, examples):
     assert 0 < ours < 1.3 * theirs
 
 
-def test_a_model_that_computes_something_else_keeps_its_own_code(examples, monkeypatch):
+def test_what_computes_something_else_keeps_its_own_code(examples, monkeypatch):
+    """PEFT's layers with dropout; and a whole model, if one of its kinds of layers differs."""
     from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
+    model = adapted("llama, tied", dropout=0.3)
+    speed_up(model, "fp32", 60)
+    patched = {type(m).__name__ for m in model.modules() if "forward" in vars(m)}
+    assert patched == {"LlamaRMSNorm", "LlamaMLP"}
     plain = LlamaRMSNorm.forward  # as Gemma has it: the weight's distance from one is stored
     monkeypatch.setattr(LlamaRMSNorm, "forward", lambda self, x: plain(self, x) + x)
     model, rows = adapted("llama, tied"), pack(examples, 60)
@@ -102,13 +107,6 @@ def test_a_model_that_computes_something_else_keeps_its_own_code(examples, monke
     assert not speed_up(model, "fp32", 60)
     assert not any("forward" in vars(m) for m in model.modules())
     assert result(model, rows)[0] == theirs[0]
-
-
-def test_dropout_keeps_peft_s_layers():
-    model = adapted("llama, tied", dropout=0.3)
-    speed_up(model, "fp32", 60)
-    patched = {type(m).__name__ for m in model.modules() if "forward" in vars(m)}
-    assert patched == {"LlamaRMSNorm", "LlamaMLP"}
 
 
 @pytest.mark.parametrize("fast", [False, True])

@@ -4,11 +4,10 @@ import json
 import math
 
 import pytest
-from builders import Watcher, example
+from builders import Watcher, example, refused
 from toys import job, losses, moved
 
 from lmsi_cli.config import TrainConfig
-from lmsi_cli.errors import LmsiError
 from lmsi_cli.training import checkpoint, loop, validation
 from lmsi_cli.training.adapter import check_start, fill, save_adapter, trainable
 from lmsi_cli.training.data import Codec, pack
@@ -17,14 +16,23 @@ from lmsi_cli.training.trainer import train
 from lmsi_cli.training.validation import due, measure
 
 
-def test_an_interrupted_run_goes_on_and_ends_the_same(tiny, examples, tmp_path, watcher):
-    # Dropout draws random numbers in every step, so this holds only if their state is kept too.
-    whole = fit(tiny(dropout=0.2), job(examples, tmp_path / "a", dropout=0.2), Watcher())
-    task = job(examples, tmp_path / "b", dropout=0.2)
+def test_an_interrupted_run_and_a_watched_one_end_as_any_other(tiny, examples, tmp_path, watcher):
+    """Dropout draws random numbers in every step, so their state has to be kept, too."""
+
+    def run(name, watcher, *watched, **config):
+        task = job(examples, tmp_path / name, *watched, dropout=0.2, **config)
+        return fit(tiny(dropout=0.2), task, watcher)
+
+    whole = run("whole", Watcher())
     with pytest.raises(KeyboardInterrupt):
-        fit(tiny(dropout=0.2), task, Watcher(until=5))
-    assert losses(fit(tiny(dropout=0.2), task, watcher)) == losses(whole)
+        run("interrupted", Watcher(until=5))
+    assert losses(run("interrupted", watcher)) == losses(whole)
     assert watcher.done[0] == 6 and "after step 5 of 12" in watcher.said[0]
+    seen = run("watched", Watcher(), examples, False, eval_every=3)
+    assert losses(seen) == losses(whole)
+    assert [r.step for r in seen.readings] == [0, 3, 6, 9, 12] and not whole.readings
+    assert (whole.best, seen.best, seen.stopped) == (None, 12, "")  # trained on: the last one
+    assert not (tmp_path / "whole" / validation.LOG).exists()
 
 
 @pytest.mark.parametrize("torn", [b"", b"{}", b"\xff" * 100])
@@ -38,11 +46,11 @@ def test_a_checkpoint_of_another_run_is_not_overwritten(tiny, examples, tmp_path
     with pytest.raises(KeyboardInterrupt):
         fit(tiny(), job(examples, tmp_path), Watcher(until=3))
     before = (tmp_path / checkpoint.NAME).read_bytes()
-    told = r"\(step 3 of an unfinished training\) had other settings: lr: 0.02 .* 0.01 now$"
-    with pytest.raises(LmsiError, match=told):
-        fit(tiny(), job(examples, tmp_path, lr=0.01), Watcher())
-    with pytest.raises(LmsiError, match="belongs to other examples or another model"):
-        fit(tiny(), job(examples[:-1], tmp_path), Watcher())
+    for task, told in (
+        (job(examples, tmp_path, lr=0.01), "... step 3 ... lr: 0.02 ... 0.01 now"),
+        (job(examples[:-1], tmp_path), "... other examples or another model"),
+    ):
+        refused(fit, tiny(), task, Watcher(), told=told)
     assert (tmp_path / checkpoint.NAME).read_bytes() == before
 
 
@@ -50,31 +58,25 @@ def test_a_loss_that_is_no_number_ends_the_run_and_names_the_examples(tiny, exam
     model = tiny()
     for p in trainable(model).values():
         p.data.fill_(math.nan)
-    told = r"any sound adapter: step 1: .* not a number.* q\d, q"
-    with pytest.raises(LmsiError, match=told) as e:
-        fit(model, job(examples, tmp_path), Watcher())
-    assert "--overwrite" in e.value.hint
+    told = "... any sound adapter: step 1: ... not a number ... , q"
+    refused(fit, model, job(examples, tmp_path), Watcher(), told=told, hint="--overwrite")
 
 
 @pytest.mark.parametrize(("length", "most", "limit"), [(5000, 100_000, 2048), (40, 32, 32)])
 def test_examples_that_are_too_long_are_told_before_any_work(gguf, tmp_path, length, most, limit):
     codec = Codec(lambda _: [1] * length, lambda *_: [1])
-    told = f"nothing to train on: 1 of 1 examples are longer than {limit} tokens$"
-    with pytest.raises(LmsiError, match=told):
-        train([example()], gguf, TrainConfig(max_length=most), tmp_path, codec, Watcher())
+    given = [example()], gguf, TrainConfig(max_length=most), tmp_path, codec, Watcher()
+    refused(train, *given, told=f"... 1 of 1 examples are longer than {limit} tokens")
     assert not list(tmp_path.iterdir())
 
 
-def test_a_plan_has_epochs_or_steps():
+def test_a_plan_has_epochs_or_steps_and_an_epoch_sees_all_once_in_another_order():
     def sizes(**config):
         return [len(step) for step in plan(5, TrainConfig(**config))]
 
     assert sizes(epochs=2.0, batch_size=4) == [4, 4, 2]
     assert sizes(epochs=0.01) == [1]
     assert sizes(epochs=9.0, batch_size=2, max_steps=3) == [2, 2, 2]
-
-
-def test_every_epoch_sees_every_example_once_in_another_order():
     order = [i for step in plan(50, TrainConfig(epochs=2, batch_size=7)) for i in step]
     assert sorted(order[:50]) == sorted(order[50:]) == list(range(50))
     assert order[:50] != order[50:]
@@ -96,16 +98,6 @@ def test_the_base_is_measured_at_step_0_whatever_the_adapter_does(tiny, examples
     model, rows = moved(tiny(), 0.3), pack(examples, 0)
     base, adapted = (measure(model, rows, "fp32", step).loss for step in (0, 1))
     assert base == measure(tiny(), rows, "fp32", 1).loss != pytest.approx(adapted)
-
-
-def test_a_watched_run_computes_what_an_unwatched_one_does(tiny, examples, tmp_path):
-    plain = fit(tiny(dropout=0.2), job(examples, tmp_path / "a", dropout=0.2), Watcher())
-    task = job(examples, tmp_path / "b", examples, False, dropout=0.2, eval_every=3)
-    seen = fit(tiny(dropout=0.2), task, Watcher())
-    assert losses(plain) == losses(seen)
-    assert [r.step for r in seen.readings] == [0, 3, 6, 9, 12] and not plain.readings
-    assert (plain.best, seen.best, seen.stopped) == (None, 12, "")  # trained on: the last one
-    assert not (tmp_path / "a" / validation.LOG).exists()
 
 
 def test_patience_ends_a_run_and_the_best_adapter_is_left(tiny, examples, tmp_path):
@@ -151,8 +143,7 @@ def test_a_collapse_keeps_the_last_good_adapter(tiny, own, tmp_path, watcher, mo
 def test_a_collapse_from_the_start_leaves_no_adapter(tiny, own, tmp_path):
     task = job(own, tmp_path, own, True, lr=50.0, eval_every=10, max_steps=20)
     for _ in range(2):  # the second call finds the same end, and trains nothing
-        with pytest.raises(LmsiError, match="before there was any sound adapter: step 10: "):
-            fit(tiny(), task, Watcher())
+        refused(fit, tiny(), task, Watcher(), told="... before there was any ... step 10: ")
 
 
 # -- starting from an adapter ----------------------------------------------------------------------
@@ -192,16 +183,17 @@ def test_the_first_loss_is_the_last_adapters(tiny, examples, tmp_path):
 )
 def test_an_adapter_of_other_settings_is_no_start(tiny, tmp_path, config, told):
     asked = TrainConfig(**saved(tiny(), tmp_path / "adapter") | config)
-    with pytest.raises(LmsiError, match=told):
+
+    def start():
         check_start(asked, "b")
         fill(tiny(**config), asked)
+
+    refused(start, told=f"... {told}")
 
 
 def test_an_adapter_of_another_model_or_an_unfinished_one_is_no_start(tiny, tmp_path):
     config = TrainConfig(**saved(tiny(), tmp_path / "adapter"))
-    with pytest.raises(LmsiError, match="trained on another model, m"):
-        check_start(config, "c")
+    refused(check_start, config, "c", told="... trained on another model, m")
     for missing in ("lmsi.json", "adapter_config.json"):
         (tmp_path / "adapter" / missing).unlink()
-        with pytest.raises(LmsiError, match=f"no {missing}"):
-            check_start(config, "b")
+        refused(check_start, config, "b", told=f"... no {missing}")

@@ -1,14 +1,16 @@
-"""A Llama of two tiny layers, examples for it, and a short run's settings."""
+"""A Llama of two tiny layers, examples for it, a short run's settings, and llama.cpp beside it."""
 
 import random
 
 from hf_to_gguf import build
 
-from lmsi_cli.config import TrainConfig
+from lmsi_cli.config import EngineConfig, TrainConfig
+from lmsi_cli.engine.engine import LlamaEngine
 from lmsi_cli.training import adapter, checkpoint
 from lmsi_cli.training.adapter import add_lora, trainable
 from lmsi_cli.training.data import Codec, TokenExample, share_prefixes
 from lmsi_cli.training.loop import TrainingRun
+from lmsi_cli.training.verify import Sides, verify
 
 
 def toy_model(config):
@@ -64,3 +66,25 @@ def gradient(model):
     import torch
 
     return torch.cat([p.grad.flatten() for p in trainable(model).values()])
+
+
+# -- llama.cpp beside it ---------------------------------------------------------------------------
+
+
+class Llama(LlamaEngine):
+    """The engine on one core, as the stages use it for a proof; its adapter can be switched on."""
+
+    def __init__(self, gguf, adapter=None):
+        super().__init__(gguf, EngineConfig(threads=1, fast_copy="off"))
+        self.adapter = adapter and str(adapter)
+
+    def logits(self, prompts, adapted=False):
+        """Next-token logits, (prompts, vocabulary)."""
+        self.use_adapter(self.adapter if adapted else None)
+        return self.last_logits(prompts)
+
+
+def proven(torch_logits, llama, ids):
+    """The proof of a training."""
+    ours = Sides(torch_logits(ids, False), torch_logits(ids, True))
+    return verify(ours, Sides(llama.logits(ids), llama.logits(ids, True)))
