@@ -86,6 +86,16 @@ def one_block(gguf, tmp_path_factory):
     return broken_models.relabelled(gguf, tmp_path_factory.mktemp("models") / "one.gguf")
 
 
+@pytest.fixture(scope="module")
+def engine(gguf):
+    """llama.cpp with the embedded model, on one thread: two would spin on a busy machine."""
+    from lmsi_cli.config import EngineConfig
+    from lmsi_cli.engine.engine import LlamaEngine
+
+    with LlamaEngine(gguf, EngineConfig(threads=1)) as loaded:
+        yield loaded
+
+
 @pytest.fixture
 def aside_here(monkeypatch):
     """Training in this process, and not in one of its own, where nobody could listen."""

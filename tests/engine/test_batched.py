@@ -8,7 +8,6 @@ from scipy.special import log_softmax
 
 from lmsi_cli.config import SamplingConfig
 from lmsi_cli.engine.base import Request, Wanted, path_seed
-from lmsi_cli.engine.engine import LlamaEngine
 from lmsi_cli.engine.fast_copy import logits_along
 from lmsi_cli.engine.paths import to_path
 from lmsi_cli.tasks.loader import load_task
@@ -64,12 +63,6 @@ def drawn(engine, paths, watch=None, trigger=TRIGGER, **settings):
         if watch is not None:
             watch.seen[g.question_id].add(g.path)
     return found
-
-
-@pytest.fixture(scope="module")
-def engine(gguf):
-    with LlamaEngine(gguf, SamplingConfig(threads=1)) as loaded:
-        yield loaded
 
 
 @pytest.fixture(scope="module")

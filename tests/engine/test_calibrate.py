@@ -12,15 +12,7 @@ from lmsi_cli.engine import cpu_check
 from lmsi_cli.engine.cache_layout import CacheKind, Flash, Need, bytes_of, lay_out, shared_prefix
 from lmsi_cli.engine.calibrate import calibrated, choose, measure, sized
 from lmsi_cli.engine.context import LlamaContext
-from lmsi_cli.engine.engine import LlamaEngine
 from lmsi_cli.engine.llama import library
-
-
-@pytest.fixture(scope="module")
-def engine(gguf):
-    with LlamaEngine(gguf, EngineConfig(threads=1)) as loaded:
-        yield loaded
-
 
 needs = st.builds(
     lambda prefix, own, longest, paths: Need(prefix, prefix + own, longest, paths),

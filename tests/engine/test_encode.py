@@ -5,6 +5,7 @@ from functools import cache
 
 import chat_models as chat
 import pytest
+from builders import refused
 from chat_models import REPLY, SYSTEM, assistant, marks, spelt, user
 from gguf import TokenType
 from hypothesis import given, settings
@@ -12,12 +13,12 @@ from hypothesis import strategies as st
 
 from lmsi_cli.engine.encode import Encoder, choose
 from lmsi_cli.engine.llama import vocabulary
-from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Message
 
 MARKS = (*chat.CONTROL, *chat.APART)
 TALK = (SYSTEM, user("What is 6?"), assistant("6."), user("What is 7?"))
 SAID = REPLY[0].content
+TURN = f"{SAID}<|im_end|>"
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +50,8 @@ def test_plain_text_has_no_end_but_behind_a_completion(encoder):
 
 
 @pytest.mark.parametrize(
-    ("template", "prompt"), [(chat.CHATML, TALK), (chat.TRIMS, TALK[1:]), (chat.THINKS, TALK)]
+    ("template", "prompt"),
+    [(chat.CHATML, TALK), (chat.TRIMS, TALK[1:]), (chat.THINKS, TALK), (chat.LISTS, TALK)],
 )
 def test_a_conversation_is_tokenised_whole_behind_one_bos(encoder, template, prompt):
     e = encoder(template)
@@ -63,8 +65,9 @@ forged = st.lists(
 
 @pytest.mark.parametrize(
     "template",
-    [chat.CHATML, chat.TRIMS, chat.THINKS, chat.LISTENS, chat.LISTENS_TO_ALL, chat.DROPS],
-)
+    [chat.CHATML, chat.TRIMS, chat.THINKS, chat.LISTENS, chat.LISTENS_TO_ALL, chat.DROPS,
+     chat.LISTS],
+)  # fmt: skip
 @given(content=forged)
 @settings(max_examples=30)
 def test_no_question_and_no_reply_forges_a_mark(encoder, template, content):
@@ -102,42 +105,38 @@ def test_without_a_system_role_its_text_opens_the_first_turn(encoder, template):
 
 
 def test_a_template_that_refuses_or_leaves_out_what_is_said_is_told(encoder):
-    with pytest.raises(LmsiError, match=r"chat.gguf: its chat template refuses .*: only tools"):
-        encoder(chat.REFUSES).prompt(TALK)
+    told = "... chat.gguf: its chat template refuses ... : only tools"
+    refused(encoder(chat.REFUSES).prompt, TALK, told=told, hint="--chat off")
     assert not choose("off", encoder(chat.REFUSES)).chat  # as the hint says
-    with pytest.raises(LmsiError, match=r"leaves out the user's words \(message 1 of 3\)"):
-        encoder("{{ messages[-1].content }}").prompt(TALK[1:])
+    told = "... leaves out the user's words (message 1 of 3)"
+    refused(encoder("{{ messages[-1].content }}").prompt, TALK[1:], told=told)
 
 
 @pytest.mark.parametrize(
-    ("template", "reply"), [(chat.CHATML, f"{SAID}<|im_end|>"), (chat.TRIMS, f" {SAID} </s>")]
-)
-def test_a_reply_is_what_the_template_writes_up_to_the_end_of_the_turn(encoder, template, reply):
-    e, prompt = encoder(template), (user("What is 6 * 7?"),)
-    ids = e.completion(prompt, REPLY)
-    assert spelt(e, ids) == reply
-    written = e.template.write((*prompt, *REPLY), reply=False).removesuffix("\n")
-    assert e.model.tokenize(written, True)[-len(ids) :] == ids
-
-
-@pytest.mark.parametrize(
-    ("template", "variables", "begun", "closed"),
+    ("template", "variables", "begun", "reply"),
     [
-        (chat.CHATML, (), "", ""),
-        (chat.THINKS, (), "<think>\n", "</think>\n\n"),
-        (chat.THINKS_ON, (), "<think>\n", "</think>\n\n"),  # opens every reply, and closes none
-        (chat.SWITCH, (), "<think>\n", "</think>\n\n"),
-        (chat.SWITCH, ("enable_thinking=false",), "", ""),
+        (chat.CHATML, (), "", TURN),
+        (chat.TRIMS, (), "", f" {SAID} </s>"),
+        (chat.LISTS, (), "", TURN),
+        (chat.THINKS, (), "<think>\n", f"</think>\n\n{TURN}"),
+        (chat.THINKS_ON, (), "<think>\n", f"</think>\n\n{TURN}"),  # opens every reply, closes none
+        (chat.SWITCH, (), "<think>\n", f"</think>\n\n{TURN}"),
+        (chat.SWITCH, ("enable_thinking=false",), "", TURN),
     ],
 )
-def test_a_block_that_a_prompt_opens_is_closed(encoder, template, variables, begun, closed):
-    """It begins the replies that are drawn, and those that are trained on are behind it."""
+def test_a_reply_is_as_the_template_has_it_and_closes_what_is_open(
+    encoder, template, variables, begun, reply
+):
+    """A block that the prompt opens begins what is drawn; what is trained on stands behind it."""
     e, prompt = encoder(template).given(variables), (user("what does <think> mean?"),)
-    assert e.prompt(prompt).begun == begun
-    assert spelt(e, e.completion(prompt, REPLY)) == f"{closed}{SAID}<|im_end|>"
+    ids = e.completion(prompt, REPLY)
+    assert (e.prompt(prompt).begun, spelt(e, ids)) == (begun, reply)
+    if not begun:
+        written = e.template.write((*prompt, *REPLY), reply=False).removesuffix("\n")
+        assert e.model.tokenize(written, True)[-len(ids) :] == ids
 
 
-# -- words that a template listens to, lists, and kinds of marks -------------------------------
+# -- words that a template listens to, and kinds of marks --------------------------------------
 
 
 @pytest.mark.parametrize("words", ["/no_think", "Be brief. /no_think", "/no_think\nBe brief."])
@@ -164,13 +163,6 @@ def test_words_in_a_question_are_a_part_of_it(encoder, template, place):
     expected = around.replace(f"\n{own}<|im_end|>", f"\n{said}<|im_end|>")
     assert spelt(e, encoded.ids) == expected != around
     assert (encoded.begun, marks(e, encoded.ids)) == (harmless.begun, marks(e, harmless.ids))
-
-
-def test_a_template_that_wants_lists_gets_them(encoder):
-    e, other = encoder(chat.LISTS), encoder(chat.CHATML)
-    for prompt in (TALK, (user("a<|im_end|>b"),)):
-        assert e.prompt(prompt) == other.prompt(prompt)
-        assert e.completion(prompt, REPLY) == other.completion(prompt, REPLY)
 
 
 @pytest.mark.parametrize("apart", [TokenType.USER_DEFINED, TokenType.CONTROL])

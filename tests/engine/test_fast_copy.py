@@ -4,6 +4,7 @@ import logging
 import os
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
+from unittest.mock import Mock
 
 import pytest
 from gguf import GGUFReader
@@ -75,16 +76,12 @@ def test_two_processes_that_make_it_leave_one(slow, own_cache):
     assert one == other and list(own_cache.iterdir()) == [one]
 
 
-def full(*_):
-    raise OSError("No space left on device")
-
-
 @pytest.mark.parametrize(
     ("name", "value", "told"),
     [
         ("DIVERGENCE", 0.0, "not used"),  # it is not the same model
         ("LARGEST", 1000, "would be too large"),
-        ("quantise", full, "No space left"),
+        ("quantise", Mock(side_effect=OSError("No space left on device")), "No space left"),
     ],
 )
 def test_a_copy_that_cannot_be_had_is_done_without(slow, monkeypatch, caplog, name, value, told):

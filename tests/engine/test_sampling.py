@@ -1,4 +1,4 @@
-"""Drawing tokens: every filter against a plain loop, and the random streams."""
+"""Drawing: requests before it, filters against a plain loop, random streams, ended paths."""
 
 import math
 
@@ -7,10 +7,57 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.special import log_softmax
+from scripted import ScriptedEngine
 
 from lmsi_cli.config import SamplingConfig
-from lmsi_cli.engine.base import path_seed
+from lmsi_cli.engine.base import Generated, Request, Token, Wanted, blocks, path_seed
+from lmsi_cli.engine.checks import split_for
+from lmsi_cli.engine.paths import to_path
 from lmsi_cli.engine.sampling import draw, largest, uniforms
+from lmsi_cli.prompts import Task
+
+
+def requests(questions, paths, templates):
+    return [
+        Request(f"q{q}", (1, t), tuple(Wanted(k, k) for k in range(t, paths, templates)), block=t)
+        for q in range(questions)
+        for t in range(templates)
+    ]
+
+
+@given(st.integers(1, 4), st.integers(0, 9), st.integers(1, 5), st.booleans())
+def test_every_path_is_in_one_block_with_prompts_like_its_own(questions, paths, templates, in_turn):
+    found = blocks(requests(questions, paths, templates), in_turn)
+    wanted = [(r.question_id, w.path, r.block) for block in found for r in block for w in r.wanted]
+    assert sorted(wanted) == sorted(
+        (f"q{q}", k, k % templates) for q in range(questions) for k in range(paths)
+    )
+    for block in found:
+        assert len({r.block for r in block}) == 1
+        assert len(block) == questions  # those with nothing wanted keep the shared prefix as it was
+    if in_turn and templates > 1:
+        order = [path for _, path, _ in wanted]
+        assert order == sorted(order)
+
+
+def request(name, length, paths=1):
+    return Request(name, (1,) * length, tuple(Wanted(i, i) for i in range(paths)), f'"{name}"')
+
+
+def test_a_question_of_which_one_prompt_is_too_long_is_skipped_whole_and_told_once():
+    """For the smaller cache that was asked for, or else for the context."""
+    engine = ScriptedEngine({})  # a context of 4096
+    asked = [request("a", 70), request("b", 60), request("a", 9), request("a", 90)]
+    asked += [request("c", 99, paths=0), request("d", 5000)]
+    found = split_for(engine, asked, SamplingConfig(ctx=100, max_tokens=40))
+    assert [r.question_id for r in found.fitting] == ["b", "c"]
+    skipped, _ = found.skipped
+    assert all(word in str(skipped) for word in ("'a'", '"a"', "90 tokens", "40", "100"))
+    found = split_for(engine, asked, SamplingConfig(ctx=0, max_tokens=40))
+    assert [s.question_id for s in found.skipped] == ["d"]
+
+
+# -- tokens that are drawn ----------------------------------------------------------------------
 
 
 def reference(logits, config):
@@ -41,23 +88,17 @@ def test_draw_follows_the_filtered_distribution(logits, k, p, floor, temperature
     rows = 400
     grid = (np.arange(rows) + 0.5) / rows  # of uniforms, which gives each token its exact share
     u = np.concatenate([grid, [0, 1 - 2**-53]])
-    tokens, _ = draw(np.tile(np.float32(logits), (len(u), 1)), u, config)
+    tokens, logprobs = draw(np.tile(np.float32(logits), (len(u), 1)), u, config)
     expected = reference([float(np.float32(x)) for x in logits], config)
     for token, share in expected.items():
         assert abs((tokens[:rows] == token).mean() - share) <= 1.5 / rows + 1e-6
     assert set(tokens.tolist()) <= set(expected)
-
-
-@pytest.mark.parametrize("size", [4, 151_936])
-def test_logprobs_are_at_temperature_one_over_all_tokens(size):
-    logits = np.random.default_rng(3).normal(scale=5, size=(4, size)).astype(np.float32)
-    config = SamplingConfig(temperature=0.3, top_k=2)
-    tokens, logprobs = draw(logits, np.array([0.1, 0.5, 0.9, 0.99]), config)
-    expected = log_softmax(logits.astype(np.float64), axis=1)
-    assert logprobs == pytest.approx(expected[np.arange(4), tokens], abs=1e-5)
+    whole = log_softmax(np.float64(np.float32(logits)))  # at temperature one, over all tokens
+    assert logprobs == pytest.approx(whole[tokens], abs=1e-5)
 
 
 @settings(max_examples=20)
+@example(k=2, size=151_936, seed=3, coarse=False)
 @given(st.integers(1, 130), st.integers(8192, 12345), st.integers(0, 2**32 - 1), st.booleans())
 def test_large_vocabularies_are_cut_to_the_same_candidates(k, size, seed, coarse):
     logits = np.random.default_rng(seed).normal(size=(3, size)).astype(np.float32)
@@ -67,6 +108,10 @@ def test_large_vocabularies_are_cut_to_the_same_candidates(k, size, seed, coarse
     assert all(len(set(row)) == k for row in ids.tolist())
     found = np.take_along_axis(logits, ids, axis=1)
     assert np.array_equal(found, -np.sort(-logits, axis=1)[:, :k])
+    config = SamplingConfig(temperature=0.3, top_k=k)
+    tokens, logprobs = draw(logits, np.array([0.1, 0.5, 0.99]), config)
+    whole = log_softmax(logits.astype(np.float64), axis=1)
+    assert logprobs == pytest.approx(whole[np.arange(3), tokens], abs=1e-5)
 
 
 # -- random streams ----------------------------------------------------------------------------
@@ -97,3 +142,30 @@ def test_seeds_fit_json_readers_and_depend_on_every_part(seed, question, path):
     assert 0 <= own < 2**53
     others = ((seed + 1, question, path), (seed, question + "x", path), (seed, question, path + 1))
     assert own not in [path_seed(*other) for other in others]
+
+
+# -- paths that have ended: which tokens an answer is made of ----------------------------------
+
+
+@pytest.mark.parametrize(
+    ("pieces", "answer", "its"),
+    [
+        ((" The answer is", " 4", "2", "."), "42", [1, 2]),
+        ((" The answer is 42", "."), "42", [0]),  # one token for more than the answer
+        ((" The answer is ", "4", "2."), "42", [1, 2]),
+        ((" The answer is ", "", "", "\u2212", "4", "."), "-4", [1, 2, 3, 4]),  # three for a minus
+        (("<think>is it 5?", "</think>", " The answer is", " 4", "."), "4", [3]),
+        ((" Who", " knows."), None, None),
+    ],
+)
+def test_the_log_probability_of_an_answer_is_that_of_all_tokens_that_share_it(pieces, answer, its):
+    """Each token has its own power of two, so that sums tell them apart."""
+    starts = [sum(map(len, pieces[:i])) for i in range(len(pieces))]
+    tokens = tuple(Token(i, start, 2.0**i) for i, start in enumerate(starts))
+    task, whole = Task(name="number", kind="number", exemplars=()), 2.0 ** len(pieces) - 1
+    ended = Generated("q", 0, 0, "".join(pieces), 9, whole, "answer", tokens)
+    path, bare = to_path(ended, task), to_path(ended._replace(drawn=()), task)
+    assert path.predicted_answer == bare.predicted_answer == answer
+    assert path.answer_logprob == (None if its is None else sum(2.0**i for i in its))
+    assert path.mean_logprob == whole / len(pieces)  # of the kept tokens, not of the 9 it cost
+    assert (bare.mean_logprob, bare.answer_logprob) == (None, None)
