@@ -1,11 +1,10 @@
-"""What the tests of files share: files that are written, a task of the package, and a refusal."""
+"""What the tests of files share: files that are written, and a task of the package."""
 
 import io
 from pathlib import Path
 
 import pytest
 
-from lmsi_cli.errors import LmsiError
 from lmsi_cli.tasks.loader import load_task
 
 
@@ -30,18 +29,13 @@ def table(columns, writer="", **how):
     return target.getvalue()
 
 
+def needs_latex(kind):
+    """Skip where answers of a kind cannot be read."""
+    if kind == "latex":
+        pytest.importorskip("math_verify", reason="answers in LaTeX need the extra `latex`")
+
+
 def load(name):
     """A task of the package."""
-    if name == "math":
-        pytest.importorskip("math_verify", reason="answers in LaTeX need the extra `latex`")
+    needs_latex("latex" if name == "math" else "")
     return load_task(name)
-
-
-def refused(read, *given, told, hint=""):
-    """Reading ends in one line with all words of ``told``, the first of them at its start."""
-    with pytest.raises(LmsiError) as e:
-        read(*given)
-    error, (first, *others) = str(e.value), told.split(" ... ")
-    assert error.startswith(first) and "\n" not in error
-    assert [words for words in others if words not in error] == [], error
-    assert hint in e.value.hint

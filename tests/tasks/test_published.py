@@ -3,7 +3,8 @@
 import json
 
 import pytest
-from task_helpers import put, refused
+from builders import refused
+from task_helpers import put
 
 from lmsi_cli.answers import Asked, canonical, extract
 from lmsi_cli.prompts import Task, asked
@@ -94,13 +95,10 @@ def test_an_entry_without_a_box_costs_no_other_and_a_hostile_one_no_time():
     assert [q.answer for q in found[:2]] == ["2", None] and len(found) == 5
 
 
-def test_drop_as_published_has_three_types_of_answer():
-    found = read("drop", DROP)
+def test_the_forms_of_files_that_sets_are_published_in():
+    found = read("drop", DROP)  # with three types of answers
     assert {q.id: q.answer for q in found} == {"p1/a": "3", "p1/b": "1918", "p1/c": "the Bears"}
     assert found[0].question == "In 1918 the Bears kicked 3 goals.\nHow many goals?"
-
-
-def test_a_list_and_a_table_are_read_too():
     put("s.json", json.dumps([svamp("Dan has 4.", 4)[1]]))
     assert read_questions("svamp:s.json")[0].answer == "4"
     rows = ["index\tsentence1\tsentence2\tlabel", '0\tIt "rains.\tIt is wet.\tentailment']

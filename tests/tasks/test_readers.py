@@ -1,13 +1,12 @@
 """Question files as people write them, and what is said about the bad ones."""
 
-import io
 import json
-import sys
 
 import pytest
+from builders import refused
 from hypothesis import given
 from hypothesis import strategies as st
-from task_helpers import put, refused
+from task_helpers import put
 
 from lmsi_cli.records import Question
 from lmsi_cli.tasks.readers import read_labelled, read_questions
@@ -76,19 +75,6 @@ BAD_FILES = [  # name, content, what is said, a word of the hint
     ("q.txt", "1+1?\n".encode("utf-16-le"), ": holds NUL bytes", "iconv -f UTF-16 -t UTF-8"),
     ("-", '{"question":"x"}\n{}', ":2: missing field 'question'", ""),
 ]  # fmt: skip
-
-
-@pytest.fixture
-def given_file(monkeypatch):
-    """Put content into a file, or into standard input where the name is ``-``."""
-
-    def given_file(name, content):
-        if name == "-":
-            monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content.encode())))
-            return name
-        return put(name, content)
-
-    return given_file
 
 
 @pytest.mark.parametrize(("name", "content", "expected"), FILES)

@@ -1,12 +1,12 @@
 """Parquet, Arrow and folders that `datasets` saved: the same questions as in JSONL."""
 
 import datetime
-import io
 import json
 import sys
 
 import pytest
-from task_helpers import put, refused, table
+from builders import refused
+from task_helpers import put, table
 
 from lmsi_cli.tasks.readers import read_questions
 
@@ -17,13 +17,9 @@ ARROW = {"q.arrow": "new_file", "s.arrow": "new_stream", "q": "new_stream"}
 
 
 @pytest.mark.parametrize("name", ["q.parquet", *ARROW, "-"])
-def test_a_table_holds_the_fields_of_jsonl(name, monkeypatch):
-    data = table(ROWS, ARROW.get(name, ""))
-    if name == "-":
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
-    else:
-        put(name, data)
-    found = [(q.id, q.question, q.answer) for q in read_questions(name)]
+def test_a_table_holds_the_fields_of_jsonl(given_file, name):
+    file = given_file(name, table(ROWS, ARROW.get(name, "")))
+    found = [(q.id, q.question, q.answer) for q in read_questions(file)]
     assert found == [("a", "1+1?", "2"), ("b", "2+2?", None)]
 
 
@@ -87,19 +83,16 @@ def saved(*files):
     put("state.json", json.dumps({"_data_files": [{"filename": f} for f in files]}))
 
 
-def test_a_saved_folder_s_files_are_read_in_their_order_and_others_are_not():
+def test_a_saved_folder_s_files_are_read_in_their_order_and_what_is_not_whole_is_refused():
     for name, question in (("data-1", "a"), ("data-0", "b"), ("cache-12ab", "")):
         put(f"{name}.arrow", table({"question": [question]}, "new_stream"))
     saved("data-1.arrow", "data-0.arrow")
     assert [q.question for q in read_questions(".")] == ["a", "b"]
     saved("cache-12ab.arrow")
     refused(read_questions, ".", told="cache-12ab.arrow: row 1: ")
-
-
-def test_a_folder_that_is_not_whole():
-    put("state.json", "{")
-    refused(read_questions, ".", told="state.json: cannot be read")
     saved("gone.arrow")
     refused(read_questions, ".", told="gone.arrow: no such file")
     saved()
     refused(read_questions, ".", told=".: no questions in it")
+    put("state.json", "{")
+    refused(read_questions, ".", told="state.json: cannot be read")
