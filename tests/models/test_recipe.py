@@ -11,6 +11,7 @@ from random import Random
 import forked
 import numpy as np
 import pytest
+from gguf import GGUFReader
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "models" / "tinymath" / "recipe"))
 import solutions
@@ -57,12 +58,11 @@ def test_the_sets_are_written_again_with_the_same_bytes_and_are_what_the_card_sa
 
 @pytest.mark.parametrize("name", ["tinymath", "tinymath-small"])
 def test_a_card_agrees_with_its_files(name):
-    gguf = pytest.importorskip("gguf")
     folder = TINYMATH.parent / name
     card = tomllib.loads((folder / "card.toml").read_text(encoding="utf-8"))
     for file, told in card["files"].items():
         assert hashlib.sha256((folder / file).read_bytes()).hexdigest() == told["sha256"]
-    reader, facts = gguf.GGUFReader(folder / card["file"]), card["architecture"]
+    reader, facts = GGUFReader(folder / card["file"]), card["architecture"]
     assert sum(int(tensor.n_elements) for tensor in reader.tensors) == facts["parameters"]
     for fact, field in (("layers", "block_count"), ("context", "context_length")):
         assert reader.fields[f"llama.{field}"].contents() == facts[fact]
@@ -103,7 +103,6 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path):
 
 @pytest.mark.slow
 def test_the_whole_recipe_runs_small(tmp_path):
-    gguf = pytest.importorskip("gguf")
     tokenizer, base, hard = tmp_path / "tokenizer.json", tmp_path / "base", tmp_path / "hard"
     out, small = tmp_path / "model.gguf", tmp_path / "small"
     for command in (
@@ -116,7 +115,7 @@ def test_the_whole_recipe_runs_small(tmp_path):
     ):  # fmt: skip
         code, err = run_script(tmp_path, *command)
         assert code == 0, err
-    reader = gguf.GGUFReader(out)
+    reader = GGUFReader(out)
     assert len(reader.tensors) == 2 + 2 * 9
     assert reader.fields["general.architecture"].contents() == "llama"
     assert reader.fields["tokenizer.ggml.pre"].contents() == "smollm"

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from builders import tree
 from commands import whole_lines
 
 pytestmark = [
@@ -151,11 +152,7 @@ CASES = [("sample", blow, 0.5) for blow in ("full disk", "read-only folder", "cl
 def state(run):
     """File by file, without what a clock says or a process is; paths in any order."""
     own = {"run.lock", "run.pid", "status.json"}
-    return {f.relative_to(run): content(f) for f in files(run) if f.name not in own}
-
-
-def files(folder):
-    return [p for p in sorted(folder.rglob("*")) if p.is_file()]
+    return {f.relative_to(run): content(f) for f in tree(run) if f.name not in own}
 
 
 def content(file):
@@ -199,7 +196,7 @@ def undisturbed(gguf, tmp_path_factory):
 
 
 def size(folder):
-    return sum(p.stat().st_size + 4096 for p in files(folder))
+    return sum(len(data) + 4096 for data in tree(folder).values())
 
 
 @pytest.mark.parametrize(("job", "blow", "share"), CASES)
