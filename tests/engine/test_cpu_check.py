@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from concurrent.futures import ProcessPoolExecutor
+from functools import cache
 from multiprocessing import get_context
 from types import SimpleNamespace
 
@@ -158,31 +159,27 @@ DIES_WITH_EXTRA = '#!/bin/sh\ncase "$4" in 1) kill -SEGV $$;; esac\n'
 ALWAYS_DIES = "#!/bin/sh\nkill -SEGV $$\n"
 
 
-@pytest.fixture
-def play(tmp_path, monkeypatch):
-    """No remembered answer, neither on disk nor in this process; the child is a script."""
+def test_a_crash_is_an_error_or_with_repacked_weights_alone_told_once_and_remembered(
+    tmp_path, monkeypatch, caplog
+):
+    child = tmp_path / "python"
+    monkeypatch.setattr(module.sys, "executable", str(child))
     monkeypatch.setenv("LMSI_CACHE", str(tmp_path / "cache"))
 
-    def as_child(script):
-        child = tmp_path / "python"
+    def play(script):
+        """The child is a script; this process remembers nothing."""
         child.write_text(script)
         child.chmod(0o755)
-        monkeypatch.setattr(module.sys, "executable", str(child))
-        cpu_check.cache_clear()
+        monkeypatch.setattr(module, "cpu_check", cache(cpu_check.__wrapped__))
 
-    yield as_child
-    cpu_check.cache_clear()
-
-
-def test_a_crash_is_an_error_or_with_repacked_weights_alone_told_once_and_remembered(play, caplog):
     play(ALWAYS_DIES)
     refused(may_repack, told="... does not work on this machine", hint="reinstall")
     play(DIES_WITH_EXTRA)  # a repaired installation is asked again
     assert may_repack() is False
-    found = cpu_check()
+    found = module.cpu_check()
     assert "dies with signal 11" in found.note
     play(ALWAYS_DIES)  # in a new process nobody is asked again
-    assert cpu_check() == found
+    assert module.cpu_check() == found
     assert [r.message for r in caplog.records if "signal 11" in r.message] == [caplog.messages[0]]
 
 
