@@ -1,11 +1,12 @@
-"""Files of records survive kill -9, a torn line and a full disk."""
+"""Files of records survive kill -9, a torn line and a full disk, and are read by key."""
 
 import errno
+import io
 import os
 import random
+import tracemalloc
 
 import pytest
-from small_disks import small_disk
 
 from lmsi_cli import jsonl
 from lmsi_cli.errors import LmsiError
@@ -44,7 +45,7 @@ def test_a_line_is_on_the_disk_before_the_next_is_written(file):
         assert read(file) == QUESTIONS[:2]
 
 
-def test_torn_at_every_byte_offset(file):
+def test_torn_at_every_byte_offset_and_rubbish_at_the_end_is_cut_off(file):
     append(file, QUESTIONS)
     whole = file.read_bytes()
     for cut in range(len(whole) + 1):
@@ -53,15 +54,11 @@ def test_torn_at_every_byte_offset(file):
         assert read(file) == QUESTIONS[:complete], cut
         append(file, QUESTIONS[complete:])
         assert file.read_bytes() == whole, cut
-
-
-@pytest.mark.parametrize("tail", [b"\0" * 9, b"\xff\xfe", b"{\xff\n", b'{"id":"\n', b" \n\n"])
-def test_rubbish_at_the_end_is_cut_off(file, tail):
-    append(file, QUESTIONS[:2])
-    file.write_bytes(file.read_bytes() + tail)
-    assert read(file) == QUESTIONS[:2]
-    append(file, QUESTIONS[2:])
-    assert read(file) == QUESTIONS
+    for rubbish in (b"\0" * 9, b"\xff\xfe", b"{\xff\n", b'{"id":"\n', b" \n\n"):
+        file.write_bytes(whole + rubbish)
+        assert read(file) == QUESTIONS, rubbish
+        append(file, QUESTIONS[:1])
+        assert read(file) == [*QUESTIONS, QUESTIONS[0]], rubbish
 
 
 GOOD = b'{"id":"a","question":"b"}\n'
@@ -115,9 +112,24 @@ def test_a_number_json_cannot_hold_is_a_bug_and_leaves_no_line(file):
     assert len(read(file, Interval)) == 1
 
 
+class SmallDisk(io.FileIO):
+    """On a disk that takes ``room`` more bytes and is full then."""
+
+    def write(self, data):
+        if not self.room:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        part = bytes(data)[: self.room]
+        self.room -= len(part)
+        return super().write(part)
+
+
 @pytest.mark.parametrize("room", [0, 1, 100])
-def test_a_full_disk_leaves_whole_lines(file, room):
-    with small_disk(room), pytest.raises(LmsiError, match="No space left") as e:
+def test_a_full_disk_leaves_whole_lines(file, monkeypatch, room):
+    append(file)
+    disk = SmallDisk(file, "ab")
+    disk.room = room
+    with monkeypatch.context() as m, pytest.raises(LmsiError, match="No space left") as e:
+        m.setattr(jsonl, "open_mended", lambda *_: disk)
         append(file, QUESTIONS * 9)
     assert str(file) in str(e.value)
     assert "same command again" in e.value.hint
@@ -175,3 +187,56 @@ def test_a_file_that_is_not_finished_leaves_the_old_one(file, write):
         write(file, unfinished())
     assert read(file) == QUESTIONS[:1]
     assert [*file.parent.iterdir()] == [file]
+
+
+# -- by key, in memory that does not grow with the file --------------------------------------------
+
+
+def numbered(path, *rows, text=""):
+    write_records(path, (Question(id=key, question=text, answer=str(n)) for key, n in rows))
+
+
+def indexed(path):
+    return jsonl.JsonlIndex(path, Question, lambda q: (q.id, int(q.answer)), "{key} {number}")
+
+
+def test_groups_come_in_order_whole_and_once(file):
+    rows = ("b", 7), ("a", 1), ("\U0001f600", 0), ("b", 0), ("\uffee", 4), ("", 2), ("\0", 3)
+    numbered(file, *rows)
+    groups = {"": [2], "\0": [3], "a": [1], "b": [0, 7], "\uffee": [4], "\U0001f600": [0]}
+    with indexed(file) as found:
+        assert [(key, [int(q.answer) for q in group]) for key, group in found] == [*groups.items()]
+        assert {key: [int(q.answer) for q in found.get(key)] for key in groups} == groups
+        assert (found.get("no such key"), len(found), found.largest) == ([], 6, 7)
+    numbered(file)
+    with indexed(file) as found:
+        assert ([*found], len(found), found.largest) == ([], 0, -1)
+
+
+def test_memory_does_not_grow_with_the_file(file):
+    numbered(file, *((f"q{i % 500}", i // 500) for i in range(5_000)), text="x" * 4_000)
+    tracemalloc.start()
+    with indexed(file) as found:
+        assert sum(len(group) for _, group in found) == 5_000
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < file.stat().st_size / 20
+
+
+def test_what_cannot_be_indexed_or_is_changed_meanwhile_is_told_and_a_torn_line_left_out(file):
+    for number, told in ((1, "a 1 is there twice"), (1 << 64, f"a {1 << 64}: no such number")):
+        numbered(file, ("a", 1), ("b", 2), ("a", number))
+        with pytest.raises(LmsiError, match=f"{file.name}: {told}"):
+            indexed(file)
+    numbered(file, ("a", 1))
+    torn = file.read_bytes() + b'\n{"id": "c"'
+    file.write_bytes(torn)
+    with indexed(file) as found:
+        assert [key for key, _ in found] == ["a"]
+    with indexed(file) as found:
+        file.write_bytes(b"x" * 9)
+        with pytest.raises(LmsiError, match="was changed while it was read"):
+            found.get("a")
+    file.write_bytes(torn + b"}\n")
+    with pytest.raises(LmsiError, match=f"{file.name}:3: missing field 'question'"):
+        indexed(file)

@@ -15,13 +15,8 @@ from lmsi_cli.training.merge import Lora, merge, tensor_types
 
 
 @pytest.fixture
-def whole(gguf, tmp_path):
-    return broken_models.relabelled(gguf, tmp_path / "whole.gguf")
-
-
-@pytest.fixture
-def parts(whole, tmp_path):
-    return broken_models.split(whole, tmp_path / "m.gguf")
+def parts(one_block, tmp_path):
+    return broken_models.split(one_block, tmp_path / "m.gguf")
 
 
 ALONE = ("m.gguf", "m-00001-of-00001.gguf", "m-00000-of-00002.gguf", "m-00003-of-00002.gguf",
@@ -52,18 +47,15 @@ def test_a_part_that_is_damaged_renamed_lost_or_a_pointer_is_named(parts):
         LlamaModel(first)
 
 
-def test_facts_are_those_of_the_whole(whole, parts):
-    one, several = read_metadata(whole), read_metadata(parts[0])
+def test_facts_are_those_of_the_whole_and_every_part_is_in_the_hash(one_block, parts):
+    one, several = read_metadata(one_block), read_metadata(parts[0])
     assert several.pop("parts") == 3 and "parts" not in one
     size = sum(p.stat().st_size for p in parts)
     assert several.pop("file_bytes") == size > one.pop("file_bytes")
     assert one == several
-    meta, wanted = (read_meta(f)._replace(rope_factors=None) for f in (parts[0], whole))
+    meta, wanted = (read_meta(f)._replace(rope_factors=None) for f in (parts[0], one_block))
     assert meta == wanted
-    assert tensor_types(parts[0]) == tensor_types(whole)
-
-
-def test_every_part_is_in_the_hash(parts):
+    assert tensor_types(parts[0]) == tensor_types(one_block)
     before, meta = sha256_file(parts[0]), read_meta(parts[0])
     assert before == hashlib.sha256(b"".join(p.read_bytes() for p in parts)).hexdigest()
     parts[2].write_bytes(parts[2].read_bytes() + b"x")
@@ -80,9 +72,9 @@ def test_a_part_that_changes_while_it_is_in_use_is_seen_and_one_that_goes_is_bor
         mark.check()
 
 
-def test_merging_writes_one_file(whole, parts, tmp_path):
+def test_merging_writes_one_file(one_block, parts, tmp_path):
     merge(parts[0], Lora(1.0, {}), tmp_path / "out.gguf", 1.0)
-    found, wanted = (read_metadata(f) for f in (tmp_path / "out.gguf", whole))
+    found, wanted = (read_metadata(f) for f in (tmp_path / "out.gguf", one_block))
     assert found | {"file_bytes": 0} == wanted | {"file_bytes": 0}
     [reader] = readers(tmp_path / "out.gguf")
     assert not [name for name in reader.fields if name.startswith("split.")]
