@@ -80,13 +80,11 @@ def test_equal_expressions_have_one_spelling_that_reads_back(same):
 
 
 @needs_latex
-@pytest.mark.parametrize(
-    ("one", "other"),
-    [("(2,1)", "(1,2)"), ("(2,1)", "(5,3)"), ("[0,1)", "[0,1]"), ("11_6", "11"), ("5!", "5"),
-     (r"\frac{1", "1"), ("a^2", "a^3"), (r"\{1,2\}", r"\{1,3\}")],
-)  # fmt: skip
-def test_different_expressions_have_different_spellings(one, other):
-    assert canonical(one, "latex") != canonical(other, "latex")
+def test_different_expressions_have_different_spellings():
+    texts = ["(2,1)", "(1,2)", "(5,3)", "[0,1)", "[0,1]", "11_6", "11", "5!", "5", r"\frac{1", "1"]
+    texts += ["a^2", "a^3", r"\{1,2\}", r"\{1,3\}"]
+    found = {text: canonical(text, "latex") for text in texts}
+    assert len(set(found.values())) == len(texts), found
 
 
 def test_latex_without_its_package_says_what_to_install(monkeypatch):

@@ -55,9 +55,13 @@ def write(number: Fraction, style: str) -> str:
     return f"{sign}{'$' * ('$' in style)}{grouped}{point}{rest}"
 
 
-@given(NUMBERS, st.sampled_from(["", ",", "$", "$,"]), st.sampled_from([".", "", " dollars.", "%"]))
-def test_a_number_after_the_trigger_is_recovered(number, style, close):
-    found = extract(f"So it grows by 17. {TRIGGER} {write(number, style)}{close}")
+STYLES, CLOSES = st.sampled_from(["", ",", "$", "$,"]), st.sampled_from([".", "", " dollars.", "%"])
+
+
+@given(NUMBERS, STYLES, CLOSES, st.sampled_from([TRIGGER, "So the total:"]))
+def test_a_number_after_the_trigger_is_recovered(number, style, close, trigger):
+    text = f"So it grows by 17. {trigger} {write(number, style)}{close}"
+    found = extract(text, trigger=trigger)
     assert found and (found.rule, Fraction(found.value)) == ("marker", number)
 
 
@@ -75,10 +79,6 @@ def test_canonical_is_exact_and_equal_values_are_spelled_alike(number, factor):
     assert Fraction(value) == number
     ratio = f"{number.numerator * factor}/{number.denominator * factor}"
     assert canonical(value) == canonical(ratio) == value
-
-
-def test_another_trigger():
-    assert extract("5 and 6. So the total: 11.", trigger="the total:").value == "11"
 
 
 SEEDS = [
