@@ -1,3 +1,3 @@
 """The run folder that the report's tests share."""
 
-from report_run import made, run  # noqa: F401 - fixtures
+from report_run import run  # noqa: F401 - a fixture

@@ -1,7 +1,5 @@
 """What the reports' tests share: graded answers, and a run folder made of hostile records."""
 
-import shutil
-
 import builders
 import msgspec
 import pytest
@@ -75,15 +73,9 @@ def trained(run, steps):
 
 
 @pytest.fixture
-def run(made, tmp_path):
+def run(tmp_path):
     """Questions, paths, a vote, a verdict and an evaluation with hostile text everywhere."""
-    return RunDir(shutil.copytree(made.root, tmp_path / made.root.name))
-
-
-@pytest.fixture(scope="session")
-def made(tmp_path_factory):
-    """The same once for all tests, which take copies."""
-    run = RunDir(tmp_path_factory.mktemp("report") / "<b>run & co")
+    run = RunDir(tmp_path / "<b>run & co")
     run.create()
     questions = [Question(id=f"q{i}", question=f"{i}: {HOSTILE} 6 * 7?") for i in range(30)]
     write_records(run.questions, questions)

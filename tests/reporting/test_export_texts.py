@@ -57,14 +57,11 @@ def test_the_hub_finds_the_base_and_people_what_was_measured(run):
     assert "<script" not in text.replace("\\<", "")
 
 
-def test_figures_and_addresses_stay_readable_and_long_texts_are_cut():
+def test_figures_and_addresses_stay_readable_long_texts_are_cut_and_gaps_told():
     text = card_text(card(checks=(("12.5% (-3 to +4)", "https://x.y or www.x.y"), ("a" * 999, ""))))
     assert r"| 12.5% \(-3 to +4\) | https\://x.y or www\.x.y |" in text
     assert len(text) < 1500
-
-
-def test_what_is_not_known_is_said():
-    text = card_text(card())
+    # what is not known is said
     assert "license" not in header(text) and "not stated" in text and "Nothing was measured" in text
 
 
@@ -77,10 +74,6 @@ def parse(text):
     return [(name, quoted or plain) for name, quoted, plain in COMMAND.findall(text)]
 
 
-def talking(system):
-    return Task(name="n", kind="number", exemplars=(), chat=Chat(few_shot="turns", system=system))
-
-
 def test_the_modelfile_says_how_the_paths_were_drawn():
     found = parse(modelfile("./m.gguf", TASK, SamplingConfig(temperature=0.5)))
     assert found[0] == ("FROM", "./m.gguf")
@@ -89,12 +82,16 @@ def test_the_modelfile_says_how_the_paths_were_drawn():
 
 
 def test_a_conversation_has_no_template_of_ours_and_its_system_message_does_not_end_early():
-    found = parse(modelfile("./m.gguf", talking('Say "7".\nAlways.'), SamplingConfig()))
+    def talking(system):
+        task = msgspec.structs.replace(TASK, chat=Chat(few_shot="turns", system=system))
+        return modelfile("./m.gguf", task, SamplingConfig())
+
+    found = parse(talking('Say "7".\nAlways.'))
     assert found[-1] == ("SYSTEM", 'Say "7".\nAlways.')
     assert "TEMPLATE" not in dict(found)
     for system in ('a """ b', 'ends with "'):
         with pytest.raises(LmsiError, match="no place in a Modelfile"):
-            modelfile("./m.gguf", talking(system), SamplingConfig())
+            talking(system)
 
 
 def test_exemplars_are_part_of_the_template():

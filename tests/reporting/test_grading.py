@@ -34,6 +34,10 @@ def test_shares_that_tell_right_from_wrong():
     silent = evaluation({"base": lambda i: sure(i) if i < 100 else ([], [None] * 5)})
     assert silent.confidence["base"].silent == 20
     assert evaluation({"base": lambda i: ([RIGHT], [])}).confidence == {}
+    # an order that training turned upside down is named
+    said = list(result_lines(evaluation({"base": sure, "adapter": inverted})))
+    (found,) = (line for line in said if "AUROC" in line)
+    assert found.startswith("adapter: more agreement, fewer right answers")
 
 
 def test_clusters_widen_what_agreement_is_worth():
@@ -71,12 +75,6 @@ def test_a_gain_that_is_none_where_the_base_answered_in_full_is_form(full, told)
     e = evaluation({"base": base, "adapter": lambda i: ([RIGHT if i >= 20 else WRONG], [])})
     [said] = control_lines(e)
     assert all(words in said for words in (*told, "clearly gained form"))
-
-
-def test_an_order_that_training_turned_upside_down_is_named():
-    said = list(result_lines(evaluation({"base": sure, "adapter": inverted})))
-    (found,) = (line for line in said if "AUROC" in line)
-    assert found.startswith("adapter: more agreement, fewer right answers")
 
 
 @pytest.mark.parametrize(
