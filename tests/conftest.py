@@ -15,16 +15,14 @@ from hypothesis import HealthCheck, settings
 
 from lmsi_cli import aside
 
-ROOT = Path(__file__).parent.parent
-TINYMATH = ROOT / "models" / "tinymath"
-
-
 # A machine busy with something else is no failure: an example takes what it takes.
 SLOWLY = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
 settings.register_profile("patient", max_examples=50, **SLOWLY)
 settings.load_profile("patient")
 # A shell's background jobs ignore Ctrl-C, and what they start inherits that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+# Processes that train are forked from one that has PyTorch, which takes seconds to import.
+aside.multiprocessing = SimpleNamespace(get_context=lambda _: forked.CONTEXT)
 
 
 def pytest_configure():
@@ -67,17 +65,9 @@ def no_network():
         yield
 
 
-@pytest.fixture(scope="session", autouse=True)
-def imported_once():
-    """Fork the processes that train from one that has PyTorch, which takes seconds to import."""
-    with pytest.MonkeyPatch.context() as m:
-        m.setattr(aside, "multiprocessing", SimpleNamespace(get_context=lambda _: forked.CONTEXT))
-        yield
-
-
 @pytest.fixture(scope="session")
 def gguf():
-    return TINYMATH / "tinymath-f16.gguf"
+    return Path(__file__).parents[1] / "models" / "tinymath" / "tinymath-f16.gguf"
 
 
 @pytest.fixture(scope="session")

@@ -32,12 +32,8 @@ def counting(up_to, progress):
     return os.getpid(), "torch" in sys.modules
 
 
-def failing(progress):
-    raise DestroyedError("it diverged", hint="lower --lr")
-
-
-def refused(progress):
-    raise OSError(errno.EROFS, "Read-only file system", "r/adapter")
+def failing(error, progress):
+    raise error
 
 
 def dying(progress):
@@ -68,16 +64,16 @@ def test_progress_and_the_result_come_back(watcher):
 
 @needs_signals
 @pytest.mark.parametrize(
-    ("work", "kind", "told"),
+    ("work", "given", "kind", "told"),
     [
-        (failing, DestroyedError, "it diverged"),
-        (refused, LmsiError, r"r/adapter: Read-only"),
-        (dying, LmsiError, r"the process of training died \(signal 9\)"),
+        (failing, [DestroyedError("it diverged", "lower --lr")], DestroyedError, "it diverged"),
+        (failing, [OSError(errno.EROFS, "Read-only", "r/adapter")], LmsiError, "r/adapter: Read-"),
+        (dying, [], LmsiError, r"the process of training died \(signal 9\)"),
     ],
 )
-def test_an_error_comes_back_as_it_is_and_a_death_is_told(work, kind, told):
+def test_an_error_comes_back_as_it_is_and_a_death_is_told(work, given, kind, told):
     with pytest.raises(kind, match=told) as e:
-        aside.run(work, progress=Silent(), name="training")
+        aside.run(work, *given, progress=Silent(), name="training")
     assert kind is LmsiError or e.value.hint == "lower --lr"
 
 

@@ -106,13 +106,10 @@ def test_workers_draw_what_one_process_draws(tmp_path, prompt, task, stop):
     assert a.run_toml.read_bytes() == b.run_toml.read_bytes()
     assert b"g0ld" not in b.questions.read_bytes()
     assert together(b.root, config, task).new_paths == 0
-
-
-def test_what_a_former_call_drew_counts(tmp_path):
-    alone(tmp_path / "a", SampleConfig(paths=4, stop="window:2"))
-    together(tmp_path / "b", SampleConfig(paths=1, stop="window:2"))
-    assert together(tmp_path / "b", SampleConfig(paths=4, stop="window:2")).new_paths
-    assert lines(tmp_path / "a") == lines(tmp_path / "b")
+    grown = tmp_path / "grown"  # what a former call drew counts
+    together(grown, msgspec.structs.replace(config, paths=1), task)
+    assert together(grown, config, task).new_paths
+    assert lines(a.root) == lines(grown)
 
 
 def test_a_worker_that_only_dies_ends_the_run_and_what_came_is_kept(tmp_path):
@@ -150,10 +147,7 @@ def test_nobody_answers(address):
     with socket.create_server(("127.0.0.1", 0)) as server:
         asked = SampleConfig(cluster=address.format(free=server.getsockname()[1]))
     before = signal.getsignal(signal.SIGTERM)
-    with (
-        pytest.raises(LmsiError, match="no Ray cluster answers there"),
-        cluster.connected(asked),
-    ):
+    with pytest.raises(LmsiError, match="no Ray cluster"), cluster.connected(asked):
         pass
     assert signal.getsignal(signal.SIGTERM) is before
 

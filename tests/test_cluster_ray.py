@@ -53,9 +53,8 @@ def cluster():
 
 @pytest.fixture
 def questions(tmp_path):
-    file = tmp_path / "questions.jsonl"
-    told = [f"Tom has {i + 3} apples and buys {i + 5} more. How many?" for i in range(QUESTIONS)]
-    file.write_text("\n".join(json.dumps({"question": q}) for q in told))
+    file, some = tmp_path / "questions.txt", range(3, 3 + QUESTIONS)
+    file.write_text("".join(f"Tom has {i} apples and buys {i + 2} more. How many?\n" for i in some))
     return file
 
 
@@ -155,7 +154,6 @@ def test_ctrl_c_ends_a_local_cluster_with_the_command(questions, tmp_path):
         driver.kill()
     assert driver.returncode == INTERRUPTED, told
     assert "Traceback" not in told
-    assert told.endswith("interrupted; what was finished is saved, the same command goes on\n")
     assert addresses and all(ipaddress.ip_address(ip).is_loopback for ip in addresses)
     _, alive = psutil.wait_procs(processes, timeout=60)
     assert not [p for p in alive if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]

@@ -37,11 +37,11 @@ def test_the_same_question_in_other_clothes_is_told_from_another_one(same, one, 
 
 def test_those_in_both_are_named_with_the_file():
     asked = [Question(id=f"q{i}", question=f"What is {i} + {i}?") for i in range(9)]
-    apart = [Question(id="q2", question="What is 99 + 99?")]
-    check_apart(asked, {"a.jsonl": apart, "b.jsonl": []})
-    both = [Question(id="q5", question="what is 2 + 2")]
+    seen = {"a.jsonl": [Question(id="q2", question="What is 99 + 99?")], "b.jsonl": []}
+    check_apart(asked, seen)
+    seen["b.jsonl"] = [Question(id="q5", question="what is 2 + 2")]
     with pytest.raises(LmsiError, match=r"^b\.jsonl holds 1 of the 9 questions .*: q2$") as e:
-        check_apart(asked, {"a.jsonl": apart, "b.jsonl": both})
+        check_apart(asked, seen)
     assert "--force" in e.value.hint
     with pytest.raises(LmsiError, match=r"9 of the 9 .*: q0, q1, q2, q3, q4 and 4 more$"):
         check_apart(asked, {"b.jsonl": asked})

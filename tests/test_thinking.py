@@ -1,10 +1,8 @@
 """Thinking blocks: what is the answer's, and when there is none."""
 
 import pytest
-from builders import path
 
 from lmsi_cli.thinking import answer_part, closing, left_open
-from lmsi_cli.voting.ballots import is_refuted
 
 CHANNEL, FINAL = "<|channel|>analysis<|message|>", "<|channel|>final<|message|>"
 
@@ -56,9 +54,3 @@ def test_the_answer_stands_after_the_last_closed_block(text, part):
 def test_a_block_that_a_prompt_leaves_open_is_closed_by_its_own_mark(prompt, begun, mark):
     assert left_open(prompt) == begun
     assert closing(begun) == mark
-
-
-def test_what_is_thought_refutes_nothing():
-    wrong = "<think>2 + 2 = 5? No.</think> 2 + 2 = 4. The answer is 4."
-    assert not is_refuted(path(text=wrong))
-    assert is_refuted(path(text=wrong.replace("2 + 2 = 4.", "2 + 2 = 6.")))
