@@ -176,13 +176,15 @@ def judged(kind, probe=0, questions=60, change=lambda i, made, paths: (made, pat
     """The verdict on a made-up run; ``probe`` counts the questions with a right answer.
 
     ``change`` makes another vote and other paths of those of question ``i``. What else is known:
-    other right answers, as ``gold``, the level of ``chance``, and the question that is ``asked``.
+    other right answers, as ``gold``, the level of ``chance``, the question that is ``asked``, and
+    ``signals`` in place of those that are read.
     """
     gold = known.get("gold") or {f"q{i}": str(100 + i) for i in range(probe)}
     observer = Observer(gold, known.get("chance"))
     for i, (made, paths) in enumerate(run_of(kind, questions)):
         observer.observe(known.get("asked", BARE), *change(i, made, paths))
-    return observer.finish()
+    evidence = observer.finish().evidence
+    return judge(replace(evidence, signals=evidence.signals | known.get("signals", {})))
 
 
 def keeps_nothing(i, vote, paths):
@@ -203,6 +205,8 @@ def keeps_few_of_the_probe(i, vote, paths):
 
 
 MENTIONED = Question(id="q", question="Of 701, 702 and 703 how many?")  # by no path of a run
+LIFT = {"steps lift": Interval(value=0.18, low=0.11, high=0.24, n=120)}
+ALIKE = {"commonest": Interval(value=0.9, low=0.8, high=0.95, n=60)}
 TOSS = random.Random(7)
 COIN = {"chance": 0.5, "gold": {f"q{i}": TOSS.choice(("yes", "no")) for i in range(60)}}
 CASES = {  # how the model answers, what is known of it, the verdict and a word of its reason
@@ -228,6 +232,9 @@ CASES = {  # how the model answers, what is known of it, the verdict and a word 
     # solved by its shares, but they are what sampling was stopped for
     "one stopped": ("solved", {"change": one_is_stopped}, CARE, "1 question was stopped early"),
     "cut off": ("half known", {"change": a_third_is_cut_off}, CARE, "--max-tokens"),
+    "a small lift": ("plausible", {"signals": LIFT}, CARE, "a good sign"),
+    # labels overrule what agreement fears, but keep its warning
+    "alike, probe": ("half known", {"probe": 30, "signals": ALIKE}, CARE, "one answer wins"),
     # the kept ones of this probe are fewer than ten; its votes, all wrong, are not
     "hardly anything kept": (
         "unknown", {"probe": 30, "change": keeps_few_of_the_probe}, STOP, "the votes are right",
@@ -239,30 +246,14 @@ CASES = {  # how the model answers, what is known of it, the verdict and a word 
 def test_each_kind_of_run_gets_its_verdict(kind, known, word, told):
     verdict = judged(kind, **known)
     assert verdict.verdict == word
-    said = [STRICTER.index(r.says) for r in verdict.reasons if r.says]
-    assert said == sorted(said, reverse=True)  # the strictest reason decides and stands first
+    said = [STRICTER.index(r.says) if r.says else -1 for r in verdict.reasons]
+    assert said == sorted(said, reverse=True)  # the strictest decides, and remarks are last
     assert told in " ".join(r.text for r in verdict.reasons if r.says == word)
     remarks = [r.text for r in verdict.reasons if r.says is None]
     unsure = "no labels: a majority that is always wrong agrees, too"
     labels = known.keys() & {"probe", "gold"} or not verdict.evidence.kept
     assert remarks == ([] if labels else [unsure])
+    if known.get("signals") is ALIKE:
+        assert [r.says for r in verdict.reasons] == [CARE, TRAIN]
     if verdict.evidence.stopped:
         assert not {"share of all", "above chance"} & set(verdict.evidence.signals)
-
-
-@pytest.mark.parametrize(
-    ("kind", "known", "name", "signal", "told"),
-    [
-        ("plausible", {}, "steps lift", (0.18, 0.11, 0.24, 120), "a good sign"),
-        # labels overrule what agreement fears, but keep its warning
-        ("half known", {"probe": 30}, "commonest", (0.9, 0.8, 0.95, 60), "one answer wins"),
-    ],
-    ids=["a small lift", "labels"],
-)
-def test_what_only_warns(kind, known, name, signal, told):
-    evidence = judged(kind, **known).evidence
-    value, low, high, n = signal
-    signals = evidence.signals | {name: Interval(value=value, low=low, high=high, n=n)}
-    verdict = judge(replace(evidence, signals=signals))
-    assert verdict.verdict == CARE and told in verdict.reasons[0].text
-    assert [r.says for r in verdict.reasons[1:]] == [TRAIN if known else None]
