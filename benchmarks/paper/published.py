@@ -26,6 +26,8 @@ HARD: Recipes = {
     "one pair": MORE["ScPO pairs, lr 5e-5"],
     "two pairs, two epochs": ((*OWN, "--set", "pairs=2"), (*PAIRS, "--epochs", "2")),
 }
+THERE: Recipes = {"SVAMP's pairs on GSM8K": (OWN, PAIRS)}
+BACK: Recipes = {"GSM8K's pairs on SVAMP": (OWN, PAIRS)}
 
 
 def _runs(recipes: Recipes, asked: str, count: int, *exams: str) -> Callable[[Seeds], list[Run]]:
@@ -46,4 +48,10 @@ PUBLISHED = (
                _runs(MORE, "svamp train", 240, "svamp exam")),
     Experiment("real-gsm8k", "Pairs on harder questions",
                _runs(HARD, "gsm8k train", 240, "gsm8k exam")),
+    Experiment("real-gsm8k-large", "The same on twice the questions",
+               _runs(HARD, "gsm8k train", 500, "gsm8k exam")),
+    Experiment("real-there", "What SVAMP taught, asked GSM8K",
+               _runs(THERE, "svamp train", 240, "gsm8k exam")),
+    Experiment("real-back", "What GSM8K taught, asked SVAMP",
+               _runs(BACK, "gsm8k train", 500, "svamp exam")),
 )  # fmt: skip

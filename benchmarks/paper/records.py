@@ -87,13 +87,13 @@ class Result(Record, frozen=True, kw_only=True):
     seed: int
     exam: str
     n: int
-    verdict: str
-    reason: str
+    verdict: str = ""
+    reason: str = ""
     probed: str = ""
-    kept_questions: int
-    kept_paths: int
-    examples: int
-    sampled_tokens: int
+    kept_questions: int = 0
+    kept_paths: int = 0
+    examples: int = 0
+    sampled_tokens: int = 0
     lines: dict[str, Line]
     plain: float | None = None
     checked: float | None = None

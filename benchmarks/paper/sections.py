@@ -19,6 +19,7 @@ from lmsi_cli.stats.intervals import wilson
 Results = Sequence[Result]
 SHARES = (0.0, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0001)
 BINS = list(itertools.pairwise(SHARES))
+COMBINED = {"confidence": ("main", "hopeless"), "real-outside": ("real-there", "real-back")}
 
 
 def main_table(results: Results) -> str:
@@ -162,13 +163,8 @@ def _rank(ballots: Sequence[tuple[float, bool]]) -> str:
     return f"{spearmanr(shares, right).statistic:+.2f}"
 
 
-def by_temperature(results: Results) -> str:
-    """The paper's Figure 4: sampled lines at every temperature."""
-    return sampled_lines(results, "temperature")
-
-
 def sampled_lines(results: Results, what: str) -> str:
-    """One row per curve: vote and best of the paths, before and after."""
+    """Vote and best of the paths, before and after; by temperature, the paper's Figure 4."""
     head = [what, "paths", "vote before", "vote after", "any before", "any after"]
     body = [line for row in rows(results) for line in _points(row)]
     return table(head, body)
@@ -228,8 +224,8 @@ def _points(row: Row) -> Iterator[list[str]]:
 
 
 def combined(name: str, results: dict[str, list[Result]]) -> list[Result]:
-    """The results that a table is made from; confidence reads those of two experiments."""
-    own = {"confidence": ("main", "hopeless")}.get(name, (name,))
+    """The results that a table is made from; some read those of two experiments."""
+    own = COMBINED.get(name, (name,))
     return [r for n in own for r in results.get(n, [])]
 
 
@@ -244,7 +240,7 @@ SECTIONS: dict[str, Callable[[Results], str]] = {
     "paths": variants,
     "questions": variants,
     "stopping": variants,
-    "temperature": by_temperature,
+    "temperature": lambda r: sampled_lines(r, "temperature"),
     "generated": variants,
     "beyond": variants,
     "exemplars": by_paths,
@@ -254,5 +250,7 @@ SECTIONS: dict[str, Callable[[Results], str]] = {
     "real-svamp": campaign,
     "real-svamp-large": campaign,
     "real-gsm8k": campaign,
+    "real-gsm8k-large": campaign,
+    "real-outside": campaign,
     "sample-size": lambda r: sampled_lines(r, "run"),
 }
