@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM, kill -9: nothing is lost or done twice."""
+"""Ctrl-C, SIGTERM, kill -9, and a model file cut short in place: nothing is lost or done twice."""
 
 import json
 import os
@@ -121,6 +121,29 @@ def test_a_call_into_c_that_does_not_return_is_ended_in_time():
     assert ended(process) == (143, ["ended late"])
     spent = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before
     assert spent < loaded + 0.2 + SECONDS
+
+
+@pytest.mark.model
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a mapped file may not be cut")
+def test_a_model_cut_short_in_place_costs_no_finished_path(tmp_path, one_block):
+    """llama.cpp reads from the mapping, so the kernel ends the process with SIGBUS."""
+    run = RunDir(tmp_path / "r")
+    model = Path(shutil.copy(one_block, tmp_path / "m.gguf"))
+    process = start(*sampling(run.root, model))
+    wait(process, run.paths, 5)
+    before = lines(run.paths)
+    os.truncate(model, 100_000)
+    err = process.communicate()[1]
+    assert process.returncode in (-signal.SIGBUS, 1)
+    # cut between two decodes, it may be seen before it is read
+    assert process.returncode != 1 or f"error: {model}: the model file has changed" in err
+    kept = lines(run.paths)
+    assert kept[: len(before)] == before and len(kept) < QUESTIONS * PATHS
+    shutil.copy(one_block, model)
+    works(*sampling(run.root, model))
+    assert lines(run.paths)[: len(kept)] == kept
+    assert len(by_key(run.root)) == QUESTIONS * PATHS
 
 
 @pytest.mark.parametrize(("several", "told"), [(True, "said "), (False, "said closed\n")])
