@@ -40,7 +40,9 @@ COLLAPSED = 0.50  # of the winners are one answer; measured: 0.15 at most, on 20
 COLLAPSED_CHOICE = 0.90  # the same for tasks with a chance level, which have few answers
 CUT_OFF = 0.25  # of the paths; measured: 0.01 at most
 SMALLEST_GAP = 0.02  # kept paths over all paths; no evaluation would show less
-MOSTLY_WRONG = 0.50  # of the labels; half of them wrong degrades training (arXiv 2604.18574)
+# Of the labels; half of them wrong degrades training (arXiv 2604.18574). Measured on a published
+# model: 0.73 are right on SVAMP, where training gained, and 0.46 on GSM8K, where it did not.
+MOSTLY_WRONG = 0.50
 
 MOST = 2048  # questions looked at; the interval of a share is then 4 points wide
 
@@ -171,8 +173,9 @@ def _labels(probe: ProbeFigures, chance: float | None) -> Iterator[Said]:
     elif gap.low <= 0:
         hopeless = probe.vote.high < MOSTLY_WRONG
         yield STOP if hopeless else CARE, f"{finding}: that may be chance"
-    elif right.value < MOSTLY_WRONG:
-        yield CARE, f"{what} are right on {share(right)}: most labels are wrong"
+    elif right.low < MOSTLY_WRONG:
+        surely = "are" if right.value < MOSTLY_WRONG else "may be"
+        yield CARE, f"{what} are right on {share(right)}: most labels {surely} wrong"
     else:
         yield TRAIN, finding
 

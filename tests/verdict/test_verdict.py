@@ -204,6 +204,11 @@ def keeps_few_of_the_probe(i, vote, paths):
     return select(vote, paths, strict)[0], paths
 
 
+def with_some_right(of_nine):
+    """Right answers that the winners meet on so many of nine questions."""
+    return {f"q{i}": str(100 + i) if i % 9 < of_nine else "0" for i in range(60)}
+
+
 MENTIONED = Question(id="q", question="Of 701, 702 and 703 how many?")  # by no path of a run
 LIFT = {"steps lift": Interval(value=0.18, low=0.11, high=0.24, n=120)}
 ALIKE = {"commonest": Interval(value=0.9, low=0.8, high=0.95, n=60)}
@@ -212,6 +217,8 @@ COIN = {"chance": 0.5, "gold": {f"q{i}": TOSS.choice(("yes", "no")) for i in ran
 CASES = {  # how the model answers, what is known of it, the verdict and a word of its reason
     "half known": ("half known", {}, TRAIN, "equations hold in"),
     "half known, probe": ("half known", {"probe": 30}, TRAIN, "more often than all paths"),
+    "less than half right": ("half known", {"gold": with_some_right(4)}, CARE, "are wrong"),
+    "half right, or less": ("half known", {"gold": with_some_right(5)}, CARE, "may be wrong"),
     "half known, small probe": ("half known", {"probe": 10}, TRAIN, ""),
     "unknown": ("unknown", {}, STOP, "nothing right to teach"),
     "unknown, probe": ("unknown", {"probe": 30}, STOP, "nothing can be learnt from them"),
