@@ -148,7 +148,8 @@ class LlamaEngine(Engine):
         NoMemoryError: not even one path fits.
         """
         kind = choose(self.model, self.config, need)
-        width = fits = min(kind.width, need.paths, self._fits)
+        # two for a single path: a width of one stands for rows that are not padded, with other bits
+        width = fits = min(kind.width, max(need.paths, 2), self._fits)
         while True:
             try:
                 fitting = kind._replace(width=fits)

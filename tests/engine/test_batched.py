@@ -99,6 +99,17 @@ def test_paths_end_at_their_answer_and_equal_seeds_give_equal_paths(engine):
     assert all(text.endswith(".") and text.count(TRIGGER) == 1 for text in answered)
 
 
+def test_a_path_drawn_alone_is_the_same_to_the_bit_in_a_split_cache(engine):
+    """As for a resumed run that lacks one path; a cache with a single slot pads no rows."""
+    config = engine.config = SamplingConfig(threads=1, max_tokens=24, kv="split", flash_attn="off")
+    asked = requests(engine, 3)
+    whole = list(engine.generate(asked, config, TRIGGER))
+    for path in asked[1].wanted:
+        left = [r._replace(wanted=(path,) * (r is asked[1])) for r in asked]
+        (alone,) = engine.generate(left, config, TRIGGER)
+        assert alone in whole
+
+
 def test_log_probabilities_are_those_of_the_whole_text_read_at_once(engine):
     """One prompt is longer than a batch, and read in pieces."""
     long = tuple(engine.encode("Q: " + "Tom has 3 apples. " * 120 + "How many apples?\nA:"))
