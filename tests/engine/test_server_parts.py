@@ -54,6 +54,8 @@ WORDS = [TokenLogprob(t, -1.0) for t in (" The answer is", " 4", ".", "\n", "So"
         ([TokenLogprob(" The", -1.0), TokenLogprob(" answer", -1.0)], " The question", []),
         ([TokenLogprob(" The", None)], " The", []),
         ([TokenLogprob(" The", float("nan"))], " The", []),
+        ([TokenLogprob(" The", -3.4e38)], " The", []),
+        ([TokenLogprob(" ", 1e308), TokenLogprob("The", 1e308)], " The", []),
     ],
 )
 def test_tokens_are_placed_where_they_spell_the_text(tokens, text, starts):
@@ -69,6 +71,7 @@ def test_tokens_are_placed_where_they_spell_the_text(tokens, text, starts):
         ("context of 128000 is exceeded by a total of at least 128001", 70_000, 65_535, 128_000),
         ("version 1.200 allows no more than the context has", 56, 700, None),
         ("9" * 5000, 56, 700, None),
+        ("maximum context length is 8192, you requested 8904 (904 and 8000)", 0, 8000, None),
     ],
 )
 def test_the_context_is_found_in_a_refusal_whatever_its_words(told, prompt, wanted, found):
@@ -80,6 +83,9 @@ def test_a_bill_for_several_paths_is_shared_whole():
     costs = Reply(choices, usage=Usage(completion_tokens=11)).costs
     assert sum(costs) == 11 and costs[0] > costs[2]
     assert Reply(choices[:1]).costs == [0]
+    for odd in ("7", -5, 2**70, float("nan"), [7]):
+        assert Reply(choices[:1], usage=Usage(odd, odd)).costs == [0]
+    assert Reply(choices[:1], usage=Usage(completion_tokens=12.0)).costs == [12]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,6 @@ cut off here, where a path that is drawn token by token ends.
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable
 from itertools import accumulate, pairwise
 from typing import Any
@@ -30,6 +29,7 @@ LOG = logging.getLogger(__name__)
 ENDED = ("stop", "eos", "eos_token", "stop_sequence", "end_turn", "complete")
 CUT_OFF = ("length", "max_tokens", "model_length", "content_filter")
 NO_ID = -1  # servers report a token's spelling, not its id
+NO_LOG = 1e38  # llama-server writes 0 as its logarithm -3.4e38; sums of larger ones overflow
 LETTERS = 200  # a prompt longer by this many letters must have more tokens
 LETTERS_PER_TOKEN = 8  # about four in most languages; more than this only in tables and rulers
 FEWEST = 32  # tokens; no context is shorter, and a lower count may leave out cached tokens
@@ -125,10 +125,10 @@ class Choice(msgspec.Struct, frozen=True):
 
 
 class Usage(msgspec.Struct, frozen=True):
-    """Tokens that a request cost, all choices together; None where not reported."""
+    """Tokens that a request cost, all choices together; not all servers report whole numbers."""
 
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
+    prompt_tokens: Any = None
+    completion_tokens: Any = None
 
 
 class Reply(msgspec.Struct, frozen=True):
@@ -147,17 +147,22 @@ class Reply(msgspec.Struct, frozen=True):
     @property
     def prompt_tokens(self) -> int:
         """Length of the prompt; 0 if the server does not report it."""
-        return (self.usage.prompt_tokens if self.usage else None) or 0
+        return _count(self.usage.prompt_tokens) if self.usage else 0
 
     @property
     def costs(self) -> list[int]:
         """Tokens of each choice: as listed, else the usage split by length; one alone has all."""
-        whole = (self.usage.completion_tokens if self.usage else None) or 0
+        whole = _count(self.usage.completion_tokens) if self.usage else 0
         listed = [len(c.tokens) for c in self.choices]
         if all(listed) and (len(listed) > 1 or not whole):
             return listed
         lengths = [*accumulate((len(c.whole) + 1 for c in self.choices), initial=0)]
         return [whole * b // lengths[-1] - whole * a // lengths[-1] for a, b in pairwise(lengths)]
+
+
+def _count(told: object) -> int:
+    """A number of tokens; 0 if it is none, or more than a record can hold."""
+    return int(told) if isinstance(told, int | float) and 0 <= told < 1 << 53 else 0
 
 
 class Listed(msgspec.Struct, frozen=True):
@@ -226,7 +231,7 @@ def _placed(tokens: list[TokenLogprob], text: str) -> list[Token]:
     Tokens after the text's end are left out: one server returns those of a stop sequence, another
     the end-of-text token, and most none.
     """
-    if not tokens or any(t.logprob is None or not math.isfinite(t.logprob) for t in tokens):
+    if not tokens or any(t.logprob is None or not abs(t.logprob) < NO_LOG for t in tokens):
         return []
     drawn, spelt, decode = list[Token](), "", UTF8(errors="replace").decode
     bytewise = all(t.bytes for t in tokens)  # a character may be split over several tokens

@@ -150,13 +150,14 @@ def context_in(refusal: str, prompt: int, wanted: int) -> int | None:
     """Find the context's length in a refusal, whatever its wording; all in tokens.
 
     It is more than the prompt, which was accepted with a path of 1 token, less than prompt and path
-    together, and not ``wanted``; the smallest such number is taken:
+    together, and not ``wanted``; the smallest such number is taken. None if the server does not
+    count the prompt (0), whose length may be among the numbers:
 
         context_in("maximum context length is 600 tokens. However, you requested 700", 56, 700)
         -> 600
     """
     numbers = {int(n) for n in re.findall(r"(?<![\d.])\d{1,9}(?![\d.]*\d)", refusal)} - {wanted}
-    return min((n for n in numbers if prompt < n < prompt + wanted), default=None)
+    return min((n for n in numbers if 0 < prompt < n < prompt + wanted), default=None)
 
 
 def too_many(context: int | None, prompt: int, wanted: int) -> LmsiError | None:
