@@ -80,6 +80,7 @@ SERVERS = {
     "a reply lacks one": Case(lambda: changed(forgets_one)),
     "few fields": Case(lambda: strict, {"not_taken": ", ".join(RARE)}),
     "no list, and a reset": Case(lambda: lists(404, {}), misdeeds=(servers.resets,)),
+    "a bare list": Case(lambda: lists(200, [{"id": "tiny"}])),
     "a length in words": Case(lambda: lists(200, {"data": [{"id": "tiny", **LENGTHS}]})),
     "still loading": Case(loading),
     "log-probabilities refused": Case(lambda: rejects("logprobs", 500, "not supported"), NOT_TOLD),

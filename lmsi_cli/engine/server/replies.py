@@ -183,10 +183,13 @@ class Listed(msgspec.Struct, frozen=True):
         return next((n for n in (*lengths, self.context_window) if type(n) is int and n > 0), None)
 
 
-class Models(msgspec.Struct, frozen=True):
+class Page(msgspec.Struct, frozen=True):
     """A server's list of models; Ollama writes an empty one as null."""
 
     data: list[Listed] | None
+
+
+Models: Any = Page | list[Listed]  # Together sends the bare list
 
 
 # -- paths ---------------------------------------------------------------------------------------
