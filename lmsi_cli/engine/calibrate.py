@@ -73,15 +73,16 @@ def choose(model: LlamaModel, config: EngineConfig, need: Need) -> CacheKind:
     On a CPU the rest is measured if the job is long enough, or at least the attention; otherwise
     the rule of thumb decides.
     """
+    unnamed = not model.path.exists()  # deleted since it was loaded: no record can be named
     settled = (config.parallel and config.kv != "auto") or config.ctx or model.gpu_layers
-    measured = None if settled else calibrated(model, need, config.threads)
+    measured = None if settled or unnamed else calibrated(model, need, config.threads)
     found = measured or rule_of_thumb(need, gpu=bool(model.gpu_layers))
     # setting the number of cells means cells that all paths share
     unified = bool(config.ctx) or found.unified if config.kv == "auto" else config.kv == "unified"
     flash = found.flash if unified == found.unified else usual_attention(need, unified)
     if config.flash_attn != "auto":
         flash = Flash[config.flash_attn.upper()]
-    elif not (measured or model.gpu_layers):
+    elif not (measured or model.gpu_layers or unnamed):
         flash = faster_attention(model, need, CacheKind(TRIED, unified, flash), config.threads)
     return CacheKind(config.parallel or found.width, unified, flash)
 
@@ -110,8 +111,6 @@ def calibrated(model: LlamaModel, need: Need, threads: int) -> CacheKind | None:
     Among kinds of about the same speed the narrowest is taken. An adapter does not change the
     ranking. None if a job is short and nothing is remembered, or if not even the narrowest fits.
     """
-    if not model.path.exists():  # deleted since it was loaded, so no record can be named
-        return None
     file = _file("calibration", model, need, threads)
     known = recall(file, CacheKind)
     cost = len(KINDS) * (need.longest + (1 + STEPS) * sum(WIDTHS))
@@ -137,8 +136,6 @@ def faster_attention(model: LlamaModel, need: Need, kind: CacheKind, threads: in
 
     It stays if the job is too short to measure, and nothing is remembered.
     """
-    if not model.path.exists():
-        return kind.flash
     file = _file(f"attention-{'unified' if kind.unified else 'split'}", model, need, threads)
     known = recall(file, CacheKind)
     other = kind._replace(flash=Flash.OFF if kind.flash == Flash.ON else Flash.ON)

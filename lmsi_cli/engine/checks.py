@@ -44,12 +44,10 @@ def not_numbers(question_id: str, model: Path, adapter: str | None) -> LmsiError
 class Mark:
     """A model's files as they were when it was loaded; llama.cpp goes on reading from them.
 
-    llama.cpp maps a model instead of reading it. A file overwritten in place changes the weights of
-    the running model, and later paths belong to no model. One truncated in place kills the process
-    with SIGBUS at the next decode, which no check can prevent; finished paths survive that, as they
-    survive kill -9. If the file is deleted, moved or replaced by a rename, the old bytes stay
-    mapped until the end. So a missing file is tolerated, but a changed one is refused, because a
-    file that was renamed into place looks like one that was overwritten.
+    llama.cpp maps a model. A file overwritten in place changes the weights of the running model;
+    one truncated kills the process with SIGBUS, which no check can prevent. If it is deleted, the
+    old bytes stay mapped until the end, so a missing file is tolerated. A changed one is refused,
+    since one that was renamed into place looks like one that was overwritten.
     """
 
     def __init__(self, path: Path) -> None:

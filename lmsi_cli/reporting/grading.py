@@ -46,11 +46,7 @@ from lmsi_cli.stats.intervals import (
 )
 from lmsi_cli.stats.paired_tests import holm, paired
 
-GREEDY_NAMES: dict[Mode, str] = {
-    "direct": "direct",
-    "cot": "CoT greedy",
-    "cot-few": "CoT few-shot",
-}
+GREEDY_NAMES: dict[Mode, str] = {"direct": "direct", "cot": "CoT greedy", "cot-few": "CoT few-shot"}
 ORDER: tuple[Mode, ...] = (*GREEDY_NAMES, "sc")  # of the lines of a table
 MARGIN = 0.05  # share of questions by which an answer may be worse and still count as equal
 

@@ -17,7 +17,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -79,7 +80,7 @@ def chosen(
     if run and run.paths.exists() and not settings.cluster:
         return begun_with(run)
     small = paths < JOB or model.stat().st_size < SMALLEST
-    if small or settings.cluster or not _installed() or other_than_plain(settings):
+    if small or settings.cluster or not find_spec("openvino_genai") or other_than_plain(settings):
         return LLAMA
     kept = verdict_file(model, f"-pace-ov{version('openvino')}")
     pace = recall(kept, Pace)
@@ -104,13 +105,6 @@ def begun_with(run: RunDir) -> EngineName:
     """The local engine that drew the folder's paths: OpenVINO or else llama.cpp."""
     begun = run.load_settings().get("sample", {}).get("engine")
     return OPENVINO if begun == OPENVINO else LLAMA
-
-
-def _installed() -> bool:
-    try:
-        return bool(version("openvino-genai"))
-    except PackageNotFoundError:
-        return False
 
 
 def _rate(engine: LlamaEngine, settings: SampleConfig) -> float:

@@ -118,18 +118,14 @@ def tokenize(
     return found, len(made) - len(kept)
 
 
-def _ids(example: Example, codec: Codec) -> TokenExample:
-    sides = (
-        (example.chosen, example.rejected)
-        if isinstance(example, Preference)
-        else (example.completion,)
-    )
-    completion, *rejected = (codec.completion(example.prompt, side) for side in sides)
+def _ids(e: Example, codec: Codec) -> TokenExample:
+    sides = (e.chosen, e.rejected) if isinstance(e, Preference) else (e.completion,)
+    completion, *rejected = (codec.completion(e.prompt, side) for side in sides)
     return TokenExample(
-        codec.prompt(example.prompt),
+        codec.prompt(e.prompt),
         completion,
-        name=f"{example.question_id} ({example.format})",
-        weight=getattr(example, "weight", 1.0),
+        name=f"{e.question_id} ({e.format})",
+        weight=getattr(e, "weight", 1.0),
         rejected=next(iter(rejected), None),
     )
 

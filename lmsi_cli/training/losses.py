@@ -152,10 +152,9 @@ def _completion_logs(model: nn.Module, rows: Sequence[data.Row], dtype: Dtype) -
 
 @contextmanager
 def _base(model: nn.Module) -> Iterator[None]:
-    """Turn the adapter off within this block, but keep the fused code that trains.
+    """Turn the adapter off, but keep the fused code, which runs only while gradients are enabled.
 
-    That code runs only while gradients are enabled, so they are; but no parameter requires one:
-    PEFT sees to that.
+    No parameter requires one meanwhile: PEFT sees to that.
     """
     busy = model.training
     model.eval()

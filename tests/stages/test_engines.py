@@ -3,9 +3,7 @@
 import itertools
 from contextlib import nullcontext
 from functools import partial
-from importlib.metadata import PackageNotFoundError
 from types import SimpleNamespace
-from unittest.mock import Mock
 
 import pytest
 from builders import path
@@ -31,6 +29,7 @@ def choose(tmp_path, monkeypatch, watcher):
     model.write_bytes(b"GGUF")
     monkeypatch.setattr(module, "SMALLEST", 1)
     monkeypatch.setattr(module, "version", lambda name: "2026.4")
+    monkeypatch.setattr(module, "find_spec", lambda name: name)
     monkeypatch.setattr(module, "verdict_file", lambda model, of: tmp_path / f"verdict{of}.json")
     monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: next(seconds)))
 
@@ -75,7 +74,7 @@ def test_without_the_package_or_in_a_begun_folder_nothing_is_measured(choose, ru
     run.save_settings("sample", {"engine": "openvino"})
     run.paths.write_text("")
     assert choose(run=run) == ("openvino", [])
-    monkeypatch.setattr(module, "version", Mock(side_effect=PackageNotFoundError))
+    monkeypatch.setattr(module, "find_spec", lambda name: None)
     assert choose() == ("llama", [])
 
 

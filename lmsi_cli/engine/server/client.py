@@ -24,13 +24,7 @@ from typing import Any, TypeVar
 
 import httpx
 import msgspec
-from tenacity import (
-    AsyncRetrying,
-    RetryCallState,
-    retry_if_exception_type,
-    stop_after_attempt,
-    wait_exponential,
-)
+import tenacity
 
 from lmsi_cli.config import ServerConfig
 from lmsi_cli.errors import LmsiError
@@ -169,9 +163,9 @@ class Client:
         configured retries. LmsiError: no request can succeed as things are. RefusedError: status
         400 and the like, which the caller may know a remedy for. FailedError: every try failed.
         """
-        retrying = AsyncRetrying(
-            retry=retry_if_exception_type(FailedError),
-            stop=stop_after_attempt(tries or self.config.retries + 1),
+        retrying = tenacity.AsyncRetrying(
+            retry=tenacity.retry_if_exception_type(FailedError),
+            stop=tenacity.stop_after_attempt(tries or self.config.retries + 1),
             wait=_wait,
             reraise=True,
         )
@@ -206,9 +200,7 @@ class Client:
         except httpx.TransportError as e:
             reason = self.said(str(e)) or type(e).__name__
             if any(word in reason for word in ("CERTIFICATE_VERIFY_FAILED", "SSL", "TLS")):
-                hint = (
-                    "name the authority's certificate with SSL_CERT_FILE=FILE, or mend the address"
-                )
+                hint = "name its authority's certificate: SSL_CERT_FILE=FILE, or mend the address"
                 raise LmsiError(f"{self.url}: no secure connection: {reason}", hint) from None
             raise FailedError(f"the connection failed: {reason}", ASTRAY) from None
         except httpx.HTTPError as e:  # a body that cannot be decompressed
@@ -268,11 +260,10 @@ class Client:
         return flat if len(flat) <= SHOWN else flat[:SHOWN] + " ..."
 
 
-def _wait(state: RetryCallState) -> float:
+def _wait(state: tenacity.RetryCallState) -> float:
     """Seconds until the next try: as the server asks, but at least a wait that grows."""
-    failure = state.outcome.exception() if state.outcome else None
-    asked = failure.after if isinstance(failure, FailedError) else 0.0
-    grown = wait_exponential(multiplier=FIRST, max=LONGEST)(state)
+    asked = getattr(state.outcome and state.outcome.exception(), "after", 0.0)
+    grown = tenacity.wait_exponential(multiplier=FIRST, max=LONGEST)(state)
     return max(asked, grown * random.uniform(0.5, 1))
 
 

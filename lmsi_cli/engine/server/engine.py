@@ -225,7 +225,8 @@ class ServerEngine(Engine):
     async def _list(self) -> list[Listed] | None:
         """The server's models, or None if it does not list them; waits while it is loading."""
         try:
-            found = await self.client.call("/models", None, Models)
+            kind: Any = Models | list[Listed]  # Together sends the bare list
+            found = await self.client.call("/models", None, kind)
             return found if isinstance(found, list) else found.data or []
         except FailedError as e:
             raise self._gone(e) from None

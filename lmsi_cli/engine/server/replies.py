@@ -183,13 +183,10 @@ class Listed(msgspec.Struct, frozen=True):
         return next((n for n in (*lengths, self.context_window) if type(n) is int and n > 0), None)
 
 
-class Page(msgspec.Struct, frozen=True):
+class Models(msgspec.Struct, frozen=True):
     """A server's list of models; Ollama writes an empty one as null."""
 
     data: list[Listed] | None
-
-
-Models: Any = Page | list[Listed]  # Together sends the bare list
 
 
 # -- paths ---------------------------------------------------------------------------------------
@@ -266,12 +263,9 @@ class ReplyChecks:
             thought, said = choice.parted
             self.replies += 1
             if choice.reason not in ENDED + CUT_OFF:
-                problem = f"the server gives {self.said(choice.reason)!r} as finish_reason"
-                self._tell(
-                    "reason",
-                    f"{problem}, which is not known: such a path votes only where it states its "
-                    "answer",
-                )
+                known = f"the server gives {self.said(choice.reason)!r} as finish_reason, which is"
+                votes = "such a path votes only where it states its answer"
+                self._tell("reason", f"{known} not known: {votes}")
             elif choice.reason in CUT_OFF:
                 continue
             if thought and not (said or "").strip():

@@ -150,8 +150,7 @@ def context_in(refusal: str, prompt: int, wanted: int) -> int | None:
     """Find the context's length in a refusal, whatever its wording; all in tokens.
 
     It is more than the prompt, which was accepted with a path of 1 token, less than prompt and path
-    together, and not ``wanted``; the smallest such number is taken. None if the server does not
-    count the prompt (0), whose length may be among the numbers:
+    together, and not ``wanted``; the smallest such number is taken. A ``prompt`` of 0 is unknown:
 
         context_in("maximum context length is 600 tokens. However, you requested 700", 56, 700)
         -> 600

@@ -26,10 +26,7 @@ Asking = Callable[[Request, tuple[Wanted, ...]], Coroutine[Any, Any, Reply]]
 
 
 class _Sent(NamedTuple):
-    """A request in flight; ``again``: its question has failed before.
-
-    ``replies``: how many had arrived when it was sent.
-    """
+    """A request in flight; ``again``: its question has failed before. ``replies`` came before."""
 
     request: Request
     wanted: tuple[Wanted, ...]
