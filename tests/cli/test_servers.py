@@ -4,6 +4,7 @@ What it replies is in test_server_replies.py; servers that end a run are in test
 a real one is in test_served_model.py.
 """
 
+import asyncio
 import json
 import sys
 import time
@@ -13,6 +14,8 @@ import pytest
 import servers
 from commands import ALL, ask, by_key, notes, refused, settings, works
 from servers import Front, Model, changed, fails, rejects, told, unless
+
+import lmsi_cli
 
 # -- what a server can -----------------------------------------------------------------------
 
@@ -112,6 +115,16 @@ def test_every_path_is_drawn_once(here, lmsi, caplog, case):
     if untold:
         assert 1 <= len([p for p in front.posts if "logprobs" in p]) <= 2  # in the first look
         assert lmsi("vote", "run", "-q").exit_code == 0
+
+
+def test_a_notebook_whose_own_loop_is_running_can_ask(here):
+    async def cell():
+        with Front(Model()) as front:
+            given = {"base_url": front.url, "model": "tiny", "chat": "off", "prompt": "cot-zero"}
+            return lmsi_cli.sample("q.jsonl", "run", engine="openai", paths=4, quiet=True, **given)
+
+    assert asyncio.run(cell()).new_paths == 12
+    assert by_key().keys() == ALL
 
 
 def test_no_more_requests_at_once_than_asked_for(here, lmsi):

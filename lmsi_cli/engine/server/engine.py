@@ -14,7 +14,8 @@ import asyncio
 import json
 import logging
 import sys
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Coroutine, Iterator, Mapping, Sequence, Set
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -31,6 +32,32 @@ from lmsi_cli.records import Prompt
 LOG = logging.getLogger(__name__)
 LASTING = ("n_params", "n_vocab", "size")  # llama-server's facts about a file; a restart keeps them
 ANSWERS_AS = "answers_as"  # in run.toml: the model that the server's replies name
+
+
+class Loop:
+    """An event loop; in a thread of its own where the caller's runs one already: in a notebook."""
+
+    def __init__(self) -> None:
+        self._runner, self._thread = asyncio.Runner(), ThreadPoolExecutor(1)
+        self._here = asyncio._get_running_loop() is None
+
+    def run(self, work: Coroutine[Any, Any, Any]) -> Any:  # noqa: ANN401 - as the work
+        """Run some work to its end; Ctrl-C cancels it."""
+        if self._here:
+            return self._runner.run(work)
+        try:
+            return self._thread.submit(self._runner.run, work).result()
+        except KeyboardInterrupt:
+            for task in asyncio.all_tasks(loop := self._runner.get_loop()):
+                loop.call_soon_threadsafe(task.cancel)
+            raise
+
+    def close(self) -> None:
+        """Close the loop, in the thread where it ran."""
+        if self._here:
+            self._runner.close()
+        else:
+            self._thread.submit(self._runner.close).result()
 
 
 class ServerEngine(Engine):
@@ -51,7 +78,7 @@ class ServerEngine(Engine):
         self.url, self.checks = self.client.url, ReplyChecks(self.client.said)
         self._refused: list[Refusal] = []
         self._shortest = 0  # tokens of the shortest prompt that was looked at; 0: not known
-        self.loop = asyncio.Runner()  # Ctrl-C cancels what it runs
+        self.loop = Loop()
         try:
             self.listed = self.loop.run(self._list())
             self.stated = self._find(model)
