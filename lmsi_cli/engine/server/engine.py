@@ -80,7 +80,7 @@ class ServerEngine(Engine):
         self._shortest = 0  # tokens of the shortest prompt that was looked at; 0: not known
         self.loop = Loop()
         try:
-            self.listed = self.loop.run(self._list())
+            self.listed: list[Listed] | None = self.loop.run(self._list())
             self.stated = self._find(model)
         except BaseException:  # even Ctrl-C: the caller cannot close what it never got
             self.close()
