@@ -75,11 +75,11 @@ LISTS = CHATML.replace(
 BROKEN = "{% for m in messages %}"
 
 
-def chat_model(source, target, template, apart=gguf.TokenType.USER_DEFINED):
+def chat_model(source, target, template, apart=gguf.TokenType.USER_DEFINED, control=()):
     """Copy the embedded model's first block under a chat template; BOS is wanted and is ``<s>``.
 
     It asks for EOS behind texts, too, as some files do, and some make the thinking marks, which
-    are set ``apart``, control tokens.
+    are set ``apart``, control tokens. So are those of its own words that are named in ``control``.
     """
     reader, writer = gguf.GGUFReader(source), gguf.GGUFWriter(target, "llama")
     words = list(reader.fields["tokenizer.ggml.tokens"].contents())
@@ -87,6 +87,8 @@ def chat_model(source, target, template, apart=gguf.TokenType.USER_DEFINED):
     for i, word in enumerate((*CONTROL, *APART), len(words) - len(CONTROL) - len(APART)):
         kind = gguf.TokenType.CONTROL if word in CONTROL else apart
         words[i], types[i] = word, int(kind)
+    for word in control:
+        types[words.index(word)] = int(gguf.TokenType.CONTROL)
     own = {"tokenizer.ggml.tokens": words, "tokenizer.ggml.token_type": types}
     ends = [f"tokenizer.ggml.{x}" for x in ("add_bos", "bos_token_id", "eos_token_id")]
     copied(reader, writer, 1, own=own, skipped=ends)

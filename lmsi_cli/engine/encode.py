@@ -104,8 +104,7 @@ class Encoder:
         if isinstance(prompt, str):
             return Encoded(self.model.encode(prompt))
         frame = self.frame(prompt)
-        messages = _folded(prompt) if frame.folds else prompt
-        whole = self.template.write(messages, reply=True)
+        whole = self.template.write(_folded(prompt) if frame.folds else prompt, reply=True)
         contents = [m.content for m in prompt if m.role != "system"]
         ids = self._guarded(frame.parts, contents, whole, fresh=True)
         return Encoded(self._bos(frame.parts) + ids, left_open(frame.tail))
@@ -218,8 +217,8 @@ class Encoder:
         return ids
 
     def _shards(self, text: str, ids: Sequence[int]) -> list[str]:
-        """Cut a text after the first letter of every mark among its ids."""
-        found = {self._spelling(t) for t in ids if self._is_mark(t)}
+        """Cut a text after the first letter of every mark among its ids that has more letters."""
+        found = {x for t in ids if self._is_mark(t) and len(x := self._spelling(t)) > 1}
         if not found:
             return [text]
         marks = re.compile("|".join(map(re.escape, sorted(found, key=len, reverse=True))))

@@ -215,9 +215,10 @@ class LlamaModel:
 
     def spelling(self, token: int) -> bytes:
         """The bytes of a token, control tokens included."""
-        buffer = ctypes.create_string_buffer(256)
-        n = self.lib.llama_token_to_piece(self.vocab, token, buffer, len(buffer), 0, True)
-        return buffer.raw[: max(n, 0)]
+        size = -self.lib.llama_token_to_piece(self.vocab, token, None, 0, 0, True)
+        buffer = ctypes.create_string_buffer(size)
+        self.lib.llama_token_to_piece(self.vocab, token, buffer, size, 0, True)
+        return buffer.raw
 
     def is_control(self, token: int) -> bool:
         """Whether a token stands for no text: a mark that only a template or the model may set."""

@@ -49,6 +49,16 @@ def test_plain_text_has_no_end_but_behind_a_completion(encoder):
     assert e.completion("Q: 6?\nA:", " 6.") == [*e.model.encode_tail(" 6."), e.model.eos]
 
 
+def test_marks_of_one_letter_and_of_hundreds(gguf, tmp_path, monkeypatch):
+    """The one cannot be split, and was tried for ever; of the other no letter was read."""
+    monkeypatch.setattr(chat, "APART", ("=" * 300,))
+    file = chat.chat_model(gguf, tmp_path / "m.gguf", chat.CHATML, control="$")
+    with vocabulary(file) as model:
+        e = Encoder(model)
+        assert "It costs $5" in spelt(e, e.prompt((user("It costs $5"),)).ids)
+        assert [len(model.piece(token)) for token in model.tokenize("=" * 300)] == [300]
+
+
 @pytest.mark.parametrize(
     ("template", "prompt"),
     [(chat.CHATML, TALK), (chat.TRIMS, TALK[1:]), (chat.THINKS, TALK), (chat.LISTS, TALK)],
