@@ -139,20 +139,6 @@ def acquired(file: Path) -> filelock.BaseFileLock:
     return lock
 
 
-def check_place(place: Path, own: str, overwrite: bool) -> None:
-    """Refuse to replace a folder without ``overwrite``, or one that lmsi did not make.
-
-    ``own`` is a file that every folder of this kind has.
-    """
-    ours = (place / own).is_file()
-    if not place.exists() or (overwrite and ours):
-        return
-    if ours:
-        hint = "replace it with --overwrite, or choose another --out"
-        raise LmsiError(f"{place}: is there already", hint)
-    raise LmsiError(f"{place}: is there already, and no export", "choose another --out")
-
-
 def check_room(place: Path, need: int, hint: str) -> None:
     """Refuse early if the disk of a folder has less than ``need`` bytes free."""
     free = shutil.disk_usage(place).free

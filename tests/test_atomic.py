@@ -1,11 +1,11 @@
-"""Files and folders come to their place whole or not at all, and replace nothing unasked."""
+"""Files and folders come to their place whole or not at all."""
 
 import errno
 import os
 
 import pytest
 
-from lmsi_cli.atomic import check_place, refusal, replacing_folder, write_atomic
+from lmsi_cli.atomic import refusal, replacing_folder, write_atomic
 from lmsi_cli.errors import LmsiError
 
 
@@ -47,20 +47,6 @@ def test_a_finished_folder_alone_replaces_what_is_there_and_has_one_writer(tmp_p
         assert names(fresh) == []
         (fresh / "new").touch()
     assert names(place.parent) == ["b"] and names(place) == ["new"]
-
-
-def test_only_our_own_folder_may_be_replaced_and_only_if_asked(tmp_path):
-    place = tmp_path / "b"
-    check_place(place, "mark", False)
-    place.mkdir()
-    for overwrite in (False, True):
-        with pytest.raises(LmsiError, match="and no export"):
-            check_place(place, "mark", overwrite)
-    (place / "mark").touch()
-    with pytest.raises(LmsiError, match="is there already") as e:
-        check_place(place, "mark", False)
-    assert "--overwrite" in e.value.hint
-    check_place(place, "mark", True)
 
 
 def test_what_the_machine_refuses_is_the_users_to_mend_and_nothing_else_is():

@@ -15,7 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lmsi_cli.atomic import check_place, replacing_folder, write_atomic
+from lmsi_cli.atomic import replacing_folder, write_atomic
 from lmsi_cli.config import ORIGINAL, ExportConfig
 from lmsi_cli.engine.encode import Encoder
 from lmsi_cli.engine.engine import LlamaEngine
@@ -23,7 +23,7 @@ from lmsi_cli.engine.fast_copy import check_kind, kind_name, quantise
 from lmsi_cli.engine.llama import vocabulary
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.formats import printable
-from lmsi_cli.jsonl import read_records, write_struct
+from lmsi_cli.jsonl import read_object, read_records, write_struct
 from lmsi_cli.prompts import Task, render
 from lmsi_cli.records import Progress, Question, Record
 from lmsi_cli.reporting.export_texts import Card, card_of, card_text, modelfile, whose
@@ -89,7 +89,7 @@ def export_run(  # noqa: PLR0913 - a stage's own, and where to
     base_sha256 = sha256_file(model)
     check_base(run.adapter_gguf, base_sha256)
     place = out or run.root / "export" / "-".join(x for x in (config.to, exporter.kind) if x)
-    check_place(place, ORIGIN, overwrite)
+    check_place(place, overwrite)
     with replacing_folder(place) as folder:
         checks = exporter.write(folder)
         write_atomic(folder / CARD, card_text(exporter.card(checks, base_sha256)))
@@ -110,6 +110,21 @@ def export_run(  # noqa: PLR0913 - a stage's own, and where to
         checks=checks,
         remarks=tuple(exporter.remarks),
     )
+
+
+def check_place(place: Path, overwrite: bool) -> None:
+    """Refuse to replace a folder without ``overwrite``, or one that is no export.
+
+    A trained adapter's folder has an ``lmsi.json``, too.
+    """
+    note = place / ORIGIN
+    ours = note.is_file() and "export" in read_object(note)
+    if not place.exists() or (overwrite and ours):
+        return
+    if ours:
+        hint = "replace it with --overwrite, or choose another --out"
+        raise LmsiError(f"{place}: is there already", hint)
+    raise LmsiError(f"{place}: is there already, and no export", "choose another --out")
 
 
 class _Exporter:

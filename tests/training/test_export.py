@@ -18,6 +18,7 @@ from lmsi_cli.config import TrainConfig
 from lmsi_cli.engine.fast_copy import check_kind, kinds, quantise
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.stages import train as stage
+from lmsi_cli.stages.export import check_place
 from lmsi_cli.tasks.loader import load_task
 from lmsi_cli.training import adapter, load, verify
 from lmsi_cli.training.adapter import CONFIG, WEIGHTS, add_lora, save_adapter, with_adapter
@@ -257,6 +258,22 @@ STRANGERS = "compute different logits", ""
 def test_each_failure_is_told_apart(trained, exported, noise, told):
     words, hint = told
     refused(verify.verify, side(trained), side(exported, noise), told=f"... {words}", hint=hint)
+
+
+def test_only_an_export_may_be_replaced_and_only_if_asked(tmp_path):
+    place, note = tmp_path / "b", tmp_path / "b" / "lmsi.json"
+    check_place(place, False)
+    place.mkdir()
+    for content in (None, '{"rank": 16}'):  # the folder of a trained adapter has one, too
+        note.write_text(content) if content else None
+        for overwrite in (False, True):
+            with pytest.raises(LmsiError, match="and no export"):
+                check_place(place, overwrite)
+    note.write_text('{"export": "gguf"}')
+    with pytest.raises(LmsiError, match="is there already") as e:
+        check_place(place, False)
+    assert "--overwrite" in e.value.hint
+    check_place(place, True)
 
 
 SHORT = TrainConfig(rank=2, max_steps=2, batch_size=3, lr=0.01, dtype="fp32", device="cpu")
