@@ -83,7 +83,7 @@ def run(  # noqa: PLR0913 - one parameter per flag
     _check(plan)
     model = plan.model
     root = RunDir(out or Path("runs") / (model.card.name if model.card else model.path.stem))
-    if not root.has_paths():
+    if overwrite or not root.has_paths():
         with watched(quiet, None) as progress:
             check_training(model.path, plan.settings.train, progress)
     with watched(quiet, root) as progress:

@@ -72,6 +72,7 @@ def train_run(
     origin = _origin(run, model, config)
     check_model(run, model, origin["base_sha256"])
     if overwrite:
+        _check_training(model, config, progress)  # before the old adapter is gone
         discard_adapter(run)
     if run.adapter_origin.exists():
         known = read_object(run.adapter_origin)

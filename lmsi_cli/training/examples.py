@@ -27,7 +27,7 @@ TRAINABLE = 10 * FEWEST
 
 
 def check(run: RunDir, config: TrainConfig) -> None:
-    """Check, before any work, that the file to train on exists; LmsiError if not."""
+    """Check, before any work, that there is something to train on; LmsiError if not."""
     pairs = config.loss == "scpo"
     file = run.pairs if pairs else run.train
     if not file.exists():
@@ -36,20 +36,20 @@ def check(run: RunDir, config: TrainConfig) -> None:
     if not pairs and not file.stat().st_size:
         hint = "loosen the filters of `lmsi vote`"
         raise LmsiError(f"{file}: nothing to train on: 0 examples", hint)
-
-
-def read(run: RunDir, config: TrainConfig) -> Sequence[Example]:
-    """Read the examples or the pairs; LmsiError as ``check``, or no pair has a weight above 0."""
-    check(run, config)
-    if config.loss != "scpo":
-        return list(read_records(run.train, TrainExample))
-    if not count_pairs(run):
+    if pairs and not count_pairs(run):
         raise LmsiError(
             f"{run.pairs}: no preference pairs: no question has a sure winner and a path of "
             "another answer",
             hint=f"`lmsi vote {run.typed} --set pairs=1 --set pair_share=0.25`, more paths, or "
             "--loss sft",
         )
+
+
+def read(run: RunDir, config: TrainConfig) -> Sequence[Example]:
+    """Read the examples or the pairs; LmsiError as ``check``."""
+    check(run, config)
+    if config.loss != "scpo":
+        return list(read_records(run.train, TrainExample))
     return list(read_records(run.pairs, Preference))
 
 

@@ -13,7 +13,7 @@ from lmsi_cli.run_folder import RunDir
 from lmsi_cli.training import attention
 from lmsi_cli.training.adapter import trainable
 from lmsi_cli.training.data import pack, single, tokenize
-from lmsi_cli.training.examples import chosen, one_each, origin, read, split
+from lmsi_cli.training.examples import check, chosen, one_each, origin, read, split
 from lmsi_cli.training.loop import LOG, fit, speed_up
 from lmsi_cli.training.losses import accumulate
 
@@ -164,7 +164,7 @@ def test_the_loss_says_which_file_is_read_and_named_by_its_hash(tmp_path):
     assert list(origin(run, scpo)) == ["pairs_sha256"]
     write_records(run.pairs, [preference(0.0)])
     told = "... pairs.jsonl: no preference pairs"
-    refused(read, run, scpo, told=told, hint="--set pair_share=0.25")
+    refused(check, run, scpo, told=told, hint="--set pair_share=0.25")
 
 
 def many(questions):
