@@ -18,6 +18,7 @@ from lmsi_cli.records import Path as Sampled
 from lmsi_cli.records import Question
 from lmsi_cli.run_folder import ORIGIN, RunDir, as_toml, sha256_file
 
+ANEW = "lmsi train RUN --overwrite"  # with `lmsi run`, --overwrite would discard the paths, too
 HASH = "_sha256"  # ends the name of a setting that holds the hash of a file
 MOST = 1 << 16  # runs use path numbers below this; a file edited by hand may hold others
 
@@ -81,7 +82,11 @@ def keep_questions(file: Path, questions: Sequence[Question], sampled: Container
 
 
 def check_same(
-    saved: dict[str, Any], now: dict[str, Any], what: str, free: Container[str] = ()
+    saved: dict[str, Any],
+    now: dict[str, Any],
+    what: str,
+    free: Container[str] = (),
+    anew: str = "--overwrite",
 ) -> None:
     """Refuse to resume a run folder with other settings than it was begun with.
 
@@ -89,14 +94,15 @@ def check_same(
     None nor tuples. A different ``model_sha256`` is reported as ``model``, by the name beside it
     (``model_name``, ``model_file`` or ``model``); the name itself may differ, as a file may move.
     ``what`` says what the settings belong to, such as ``"the paths in runs/a"``; settings in
-    ``free`` may differ. LmsiError: names each setting that differs, with both values.
+    ``free`` may differ; ``anew`` starts over. LmsiError: names each setting that differs, with both
+    values.
     """
     old, new = as_toml(saved), as_toml(now)
     keys = [k for k in dict.fromkeys([*new, *old]) if k not in free]
     names = {n for k in keys if k.endswith(HASH) for n in _names(k)}
     if changed := [k for k in keys if k not in names and old.get(k, []) != new.get(k, [])]:
         other = "; ".join(_difference(k, old, new) for k in changed)
-        hint = "give the old value, start over with `--overwrite`, or use another folder"
+        hint = f"give the old value, start over with `{anew}`, or use another folder"
         raise LmsiError(f"{what} had other settings: {other}", hint)
 
 

@@ -29,7 +29,7 @@ from lmsi_cli.errors import LmsiError
 from lmsi_cli.jsonl import read_object, read_records, read_struct, write_struct
 from lmsi_cli.prompts import Task, render
 from lmsi_cli.records import Progress, Question, Record, Silent
-from lmsi_cli.resume import check_model, check_same
+from lmsi_cli.resume import ANEW, check_model, check_same
 from lmsi_cli.run_folder import RunDir, discard_adapter, sha256_file
 from lmsi_cli.training import adapter, examples, processes
 from lmsi_cli.training.data import Codec, Example
@@ -77,7 +77,7 @@ def train_run(
     if run.adapter_origin.exists():
         known = read_object(run.adapter_origin)
         saved = {name: known.get(name) for name in origin}
-        check_same(saved, origin, f"the adapter in {run.adapter}", SPEED_ONLY)
+        check_same(saved, origin, f"the adapter in {run.adapter}", SPEED_ONLY, ANEW)
         return finished(run)
     run.adapter_gguf.unlink(missing_ok=True)  # left by a training that was killed after its proof
     processes.wait()  # the other processes start from the folder as it is now

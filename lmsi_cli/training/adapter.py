@@ -27,7 +27,7 @@ from lmsi_cli.atomic import unfinished, write_atomic, write_error
 from lmsi_cli.config import TrainConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.jsonl import read_object
-from lmsi_cli.resume import check_base
+from lmsi_cli.resume import ANEW, check_base
 from lmsi_cli.run_folder import ORIGIN, sha256_file
 from lmsi_cli.training import checkpoint, load
 from lmsi_cli.training.architectures import order
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 Matrix = NDArray[np.float32]
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
-ANEW = "bring the file back, or train again: lmsi train RUN --overwrite"
+AGAIN = f"bring the file back, or train again: {ANEW}"
 
 
 def choose(model: nn.Module, config: TrainConfig) -> tuple[dict[str, nn.Module], dict[str, Any]]:
@@ -238,7 +238,7 @@ def check_files(folder: Path) -> dict[str, Any]:
     """Return an adapter's settings; refuse files that are missing, damaged or not LoRA's."""
     saved = read_object(folder / CONFIG)
     if saved.get("peft_type") != "LORA" or not isinstance(saved.get("r"), int):
-        raise LmsiError(f"{folder / CONFIG}: not the settings of a LoRA adapter", hint=ANEW)
+        raise LmsiError(f"{folder / CONFIG}: not the settings of a LoRA adapter", hint=AGAIN)
     _names(folder)
     return saved
 
@@ -249,7 +249,7 @@ def _names(folder: Path) -> set[str]:
         with safe_open(folder / WEIGHTS, "np") as file:
             return set(file.keys())
     except (OSError, SafetensorError) as e:
-        raise LmsiError(f"{folder / WEIGHTS}: cannot be read: {e}", hint=ANEW) from e
+        raise LmsiError(f"{folder / WEIGHTS}: cannot be read: {e}", hint=AGAIN) from e
 
 
 def with_adapter(gguf: Path, folder: Path) -> nn.Module:
@@ -266,10 +266,10 @@ def with_adapter(gguf: Path, folder: Path) -> nn.Module:
             model = peft.PeftModel.from_pretrained(base, str(folder)).eval()
     except (ValueError, LookupError, TypeError, AttributeError, RuntimeError) as e:
         reason = f"{type(e).__name__}: {e}".splitlines()[0]
-        raise LmsiError(f"{folder}: PEFT cannot read this adapter: {reason}", hint=ANEW) from e
+        raise LmsiError(f"{folder}: PEFT cannot read this adapter: {reason}", hint=AGAIN) from e
     # PEFT leaves matrices that it does not find at their initial values, and only warns.
     if set(peft.get_peft_model_state_dict(model, save_embedding_layers=False)) != _names(folder):
-        raise LmsiError(f"{folder / WEIGHTS}: not the matrices that {CONFIG} tells of", hint=ANEW)
+        raise LmsiError(f"{folder / WEIGHTS}: not the matrices that {CONFIG} tells of", hint=AGAIN)
     return cast("nn.Module", model)
 
 

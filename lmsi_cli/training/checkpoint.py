@@ -21,7 +21,7 @@ from lmsi_cli.atomic import write_atomic
 from lmsi_cli.config import SPEED_ONLY, TrainConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import UNREADABLE, Record
-from lmsi_cli.resume import check_same
+from lmsi_cli.resume import ANEW, check_same
 from lmsi_cli.training.data import TokenExample, single
 
 if TYPE_CHECKING:
@@ -101,8 +101,8 @@ def load(
         return 0, {}
     if header.fingerprint != wanted.fingerprint:
         whose = f"{folder / NAME} (step {header.step} of an unfinished training)"
-        check_same(header.settings, wanted.settings, whose)
-        hint = "start over with `--overwrite`, or use another folder"
+        check_same(header.settings, wanted.settings, whose, anew=ANEW)
+        hint = f"start over with `{ANEW}`, or use another folder"
         raise LmsiError(f"{whose} belongs to other examples or another model", hint)
     fill(parameters, {name: tensors[f"weight/{name}"] for name in parameters})
     for name, p in parameters.items():

@@ -24,6 +24,7 @@ from msgspec import UNSET, UnsetType
 from lmsi_cli.config import TrainConfig
 from lmsi_cli.jsonl import appender, read_records, write_records
 from lmsi_cli.records import Progress, Record
+from lmsi_cli.resume import ANEW
 from lmsi_cli.training import (
     adapter,
     attention,
@@ -237,7 +238,7 @@ class _Run:
         if taken is None and self.stopped:
             raise DestroyedError(
                 f"training stopped before there was any sound adapter: {self.stopped}",
-                hint="start over with `--overwrite` and a lower --lr, or with --set dtype=fp32",
+                hint=f"`{ANEW}` starts over: with a lower --lr, or with --set dtype=fp32",
             )
         if taken is not None and taken.step != self.done:
             checkpoint.fill(self.parameters, self.best)

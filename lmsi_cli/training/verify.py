@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Record
+from lmsi_cli.resume import ANEW
 from lmsi_cli.training import devices
 from lmsi_cli.training.header import untrainable
 
@@ -43,7 +44,7 @@ STRANGERS = 0.10
 # An adapter that moves the logits by less than this does nothing that sampling could show.
 STILL = 0.001
 # Rounding enters both moves, so it can hide an effect that is hardly larger than itself.
-LONGER = "train longer or with a higher --lr, and with --overwrite"
+LONGER = f"train longer or with a higher --lr: {ANEW}"
 WEAK = f"its effect is hardly above rounding: {LONGER}"
 ROOM = 2048  # prompt tokens in one pass of PyTorch
 FAULT = "this is a fault of lmsi or llama.cpp; please report it"

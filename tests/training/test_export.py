@@ -233,9 +233,9 @@ def test_two_back_ends_that_agree_up_to_rounding_pass():
     assert gap(BASE + 7, BASE) == pytest.approx(0, abs=1e-6)  # softmax ignores it
 
 
-NOTHING = "does nothing", "with --overwrite"
+NOTHING = "does nothing", "lmsi train RUN --overwrite"
 APART = "disagree on the adapter", "please report it"
-WEAK = "disagree on the adapter", "with --overwrite"
+WEAK = "disagree on the adapter", "lmsi train RUN --overwrite"
 STRANGERS = "compute different logits", ""
 
 

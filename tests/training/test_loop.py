@@ -8,6 +8,7 @@ from builders import Watcher, example, refused
 from toys import job, losses, moved
 
 from lmsi_cli.config import TrainConfig
+from lmsi_cli.resume import ANEW
 from lmsi_cli.training import checkpoint, loop, validation
 from lmsi_cli.training.adapter import check_start, fill, save_adapter, trainable
 from lmsi_cli.training.data import Codec, pack
@@ -50,7 +51,7 @@ def test_a_checkpoint_of_another_run_is_not_overwritten(tiny, examples, tmp_path
         (job(examples, tmp_path, lr=0.01), "... step 3 ... lr: 0.02 ... 0.01 now"),
         (job(examples[:-1], tmp_path), "... other examples or another model"),
     ):
-        refused(fit, tiny(), task, Watcher(), told=told)
+        refused(fit, tiny(), task, Watcher(), told=told, hint=ANEW)
     assert (tmp_path / checkpoint.NAME).read_bytes() == before
 
 
@@ -59,7 +60,7 @@ def test_a_loss_that_is_no_number_ends_the_run_and_names_the_examples(tiny, exam
     for p in trainable(model).values():
         p.data.fill_(math.nan)
     told = "... any sound adapter: step 1: ... not a number ... , q"
-    refused(fit, model, job(examples, tmp_path), Watcher(), told=told, hint="--overwrite")
+    refused(fit, model, job(examples, tmp_path), Watcher(), told=told, hint=ANEW)
 
 
 @pytest.mark.parametrize(("length", "most", "limit"), [(5000, 100_000, 2048), (40, 32, 32)])
