@@ -23,9 +23,9 @@ from lmsi_cli.errors import LmsiError
 if TYPE_CHECKING:
     import filelock
 
-# a full, failing or read-only disk, a missing permission, too many open files
+# a full, failing or read-only disk, a missing permission, too many open files, a name too long
 REFUSED = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM,
-           errno.EMFILE, errno.ENFILE}  # fmt: skip
+           errno.EMFILE, errno.ENFILE, errno.ENAMETOOLONG}  # fmt: skip
 
 GOES_ON = "put this right and give the same command again: it goes on"
 NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP}  # some network folders have no locks

@@ -2,6 +2,7 @@
 
 import errno
 import os
+from pathlib import Path
 
 import pytest
 
@@ -50,6 +51,9 @@ def test_a_finished_folder_alone_replaces_what_is_there_and_has_one_writer(tmp_p
 
 
 def test_what_the_machine_refuses_is_the_users_to_mend_and_nothing_else_is():
+    with pytest.raises(OSError, match="too long") as long:
+        (Path("a" * 300) / "run.toml").exists()
+    assert str(refusal(long.value)).count("a/run.toml: File name too long")
     full = refusal(OSError(errno.ENOSPC, "No space left"))  # of no file that is known
     assert str(full).startswith("No space left")
     with pytest.raises(FileNotFoundError):
