@@ -144,7 +144,8 @@ def _sampled(run: RunDir) -> str | None:
         return None
     asked = run.load_settings().get("sample", {}).get("paths", 0)
     questions = _lines(run.questions) if run.questions.exists() else 0
-    return f"{_lines(run.paths):,} of {questions * asked:,} paths of {questions:,} questions"
+    drawn = _lines(run.paths)  # perhaps more than the last call asked for
+    return f"{drawn:,} of {max(drawn, questions * asked):,} paths of {questions:,} questions"
 
 
 def _voted(run: RunDir) -> str | None:

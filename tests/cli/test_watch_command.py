@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from commands import refused, works
+from commands import SAMPLE, refused, works
 
 from lmsi_cli.cli.console import Beacon
 from lmsi_cli.cli.session import watched
@@ -23,6 +23,8 @@ def test_a_finished_run_is_shown_stage_by_stage(sampled, lmsi):
     assert told["working"] is False and told["status"]["ended"] == "done"
     assert [name for name, there in told["stages"].items() if there] == ["sample"]
     refused(lmsi("watch", "."), "not a run folder")
+    works(*SAMPLE.replace("-n 2", "-n 1").split())  # fewer than there are
+    assert seen("r")["stages"]["sample"] == "4 of 4 paths of 2 questions"
 
 
 def test_a_running_command_is_seen_and_a_killed_one_too(tmp_path):
