@@ -59,7 +59,7 @@ def export(  # noqa: PLR0913 - one parameter per flag
 
     Example: lmsi export runs/first --to gguf --type Q8_0
     """
-    from lmsi_cli.stages.asking import task_of
+    from lmsi_cli.stages.asking import sampled, task_of
     from lmsi_cli.stages.export import export_run
     from lmsi_cli.stages.pipeline import model_of
 
@@ -67,6 +67,7 @@ def export(  # noqa: PLR0913 - one parameter per flag
         raise LmsiError(f"--type {settings.type}: only merged weights have one", "add --to gguf")
     if settings.to == "parquet":  # records need no model
         folder = chosen_round(RunDir(run), number or 1)  # and every round has its own
+        sampled(folder)  # refuses what is not a run folder, which the lock would make
         with locked(folder):
             address = out or str(folder.root / "export" / "parquet")
             records = export_parquet(folder, address, overwrite)

@@ -34,6 +34,7 @@ def run(tmp_path, monkeypatch):
     """A run folder in which a vote was taken."""
     monkeypatch.chdir(tmp_path)
     run = RunDir("r")
+    run.save_settings("sample", {"task": "auto", "task_name": "number"})
     write_records(run.paths, PATHS)
     write_records(run.votes, [VOTE])
     write_records(run.train, [example("Q: 1 + 1?\nA:", " 2.")])
@@ -109,6 +110,8 @@ def test_what_is_there_so_far_is_written_and_nothing_is_replaced_unasked(lmsi, r
     refused(lmsi(*EXPORT), "r/paths.jsonl: cannot be written")
     run.paths.unlink()
     refused(lmsi(*EXPORT), hint="lmsi sample")
+    refused(lmsi("export", "typo", "--to", "parquet"), "not a run folder")
+    assert not File("typo").exists()
 
 
 RECORDS = {"paths": Path, "votes": Vote, "train": TrainExample}
