@@ -246,6 +246,7 @@ def tasks(context: typer.Context, json: Json = False) -> None:
 
     Example: lmsi tasks
     """
+    context.meta["json"] = json
     if context.invoked_subcommand is None:
         found, rows = summaries(), []
         for t in found:
@@ -256,12 +257,13 @@ def tasks(context: typer.Context, json: Json = False) -> None:
 
 
 @tasks_app.command("show", cls=Command)
-def show_task(name: TaskName, json: Json = False) -> None:
+def show_task(context: typer.Context, name: TaskName, json: Json = False) -> None:
     """Check a task and print its file, as a starting point for your own.
 
     Example: lmsi tasks show gsm8k
     """
     task = load_task(name)
+    json = json or context.meta["json"]  # it may stand before "show"
     print_result(task, json, find_task(name).read_text(encoding="utf-8").rstrip())
 
 
@@ -271,6 +273,7 @@ def models(context: typer.Context, json: Json = False) -> None:
 
     Example: lmsi models
     """
+    context.meta["json"] = json
     if context.invoked_subcommand is None:
         own = [card for name in cards() if (card := find_model(name).card)]
         found = [model._asdict() | {"file": str(model.file)} for model in at_hand()]
@@ -293,6 +296,7 @@ def show_model(context: typer.Context, name: ModelName, json: Json = False) -> N
     )
     card = [cards()[model.card.name].read_text(encoding="utf-8")] if model.card else []
     found = {"card": model.card, "file": str(model.path), "metadata": meta}
+    json = json or context.meta["json"]
     print_result(found, json, *card, Sheet(title=str(model.path), rows=rows))
 
 

@@ -121,6 +121,9 @@ def test_show_lists_the_questions(run):
 def test_tasks_are_listed_and_shown():
     assert [task["name"] for task in json.loads(works("tasks", "--json").stdout)] == task_names()
     assert "strategyqa" in works("tasks").stdout
+    for show in (("show", "strategyqa", "--json"), ("--json", "show", "strategyqa")):
+        assert json.loads(works("tasks", *show).stdout)["kind"] == "yesno"
+    assert json.loads(works("models", "--json", "show", "tinymath").stdout)["card"]
     shown = works("tasks", "show", "strategyqa").stdout
     assert 'kind = "yesno"' in shown and "[[exemplars]]" in shown
 
