@@ -52,6 +52,8 @@ def compare(  # noqa: PLR0913 - one parameter per flag
     from lmsi_cli.reporting.pairwise import flip_texts, opposed_section
     from lmsi_cli.stages import compare as stage
 
+    if distilled and shown:
+        raise LmsiError("--distilled has no flips to show", hint="leave --show out")
     if distilled:
         table = stage.distilled(a, b, data, line, own)
         show(table, json, distillation_section(table))

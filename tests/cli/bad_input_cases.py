@@ -259,6 +259,7 @@ WITH_A_RUN = {
     "a torn record of an adapter": Case(
         "export r --to adapter", "r/adapter/lmsi.json: not of this version ... 'steps'",
         "--overwrite", {"r/adapter/lmsi.json": '{"result": {"summary": {}, "proof": {}}}'}),
+    "flips of four models": Case("compare r r --distilled --show flips", "--distilled has no"),
     "a setting of a command without any": Case("tasks --set x=1", "--set: `lmsi tasks`"),
     "a config file of none": Case("report r --config c.toml", "--config: `lmsi report`"),
 }  # fmt: skip
