@@ -159,7 +159,7 @@ def sample(
             raise LmsiError("dry_run: what it would cost only the server knows", "leave it out")
         if dry_run:
             return Previewed(**asdict(preview(job, progress)))
-    with _at_work(run, quiet, f"sample {questions} -o") as progress:
+    with _at_work(run, quiet, "sample", str(questions), "-o") as progress:
         return Sampled(**asdict(draw_paths(job, run, progress, overwrite)))
 
 
@@ -284,9 +284,9 @@ def report(run: Place, out: Place | None = None, *, overwrite: bool = False) -> 
 
 
 @contextmanager
-def _at_work(run: RunDir, quiet: bool, command: str) -> Iterator[Progress]:
+def _at_work(run: RunDir, quiet: bool, *command: str) -> Iterator[Progress]:
     """Lock a run folder and show the progress of the work in it."""
-    with locked(run), watched(quiet, run, [*command.split(), str(run.root)]) as progress:
+    with locked(run), watched(quiet, run, [*command, str(run.root)]) as progress:
         yield progress
 
 

@@ -25,7 +25,10 @@ def test_settings_are_those_of_the_command(name):
 
 def test_results_show_their_tables(sampled, capfd):
     run, test = RunDir("r"), (sampled / "test.jsonl").rename("te<b>st.jsonl")
-    drawn = lmsi_cli.sample("q.jsonl", "r", model="m.gguf", threads=1, paths=2, max_tokens=8)
+    mine = (sampled / "q.jsonl").rename("my q.jsonl")
+    drawn = lmsi_cli.sample(mine, "r", model="m.gguf", threads=1, paths=2, max_tokens=8)
+    told = msgspec.json.decode(run.status.read_bytes())
+    assert told["command"] == f"sample '{mine}' -o r"  # for `lmsi watch`
     commands.give_answers(run, " 3 + 4 = 8. The answer is 7.")
     measured = lmsi_cli.evaluate("r", test, modes=["cot"], threads=1, max_tokens=8, quiet=True)
     assert capfd.readouterr().err == ""
@@ -44,7 +47,7 @@ def test_results_show_their_tables(sampled, capfd):
         assert words in html and "<table>" in html and "<b>" not in html
     assert (drawn.paths, votes.summary.kept_paths, measured[0].n) == (4, 2, 1)
     assert told.out == "" and "voting  2/2" in told.err
-    assert msgspec.json.decode(run.status.read_bytes())["command"] == "vote r"  # for `lmsi watch`
+    assert msgspec.json.decode(run.status.read_bytes())["command"] == "vote r"
 
 
 def test_a_dry_run_tells_and_leaves_nothing(folder):
