@@ -241,6 +241,7 @@ def model_of(run: RunDir) -> Model:
         model = find_again(name) or model
     if not model.is_file():
         again = f"lmsi sample {quote(str(run.questions))} -m {quote(name)} -o {run.typed}"
+        again += f" -n {saved['paths']}" if "paths" in saved else ""  # or it would draw more
         if teacher := teacher_of(run):
             again = f"lmsi train {quote(teacher['run'])} --student {quote(name)} -o {run.typed}"
         hint = f"tell where it is now: `{again}`"

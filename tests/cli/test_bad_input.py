@@ -92,7 +92,8 @@ def test_a_run_of_another_model_is_refused_and_a_moved_one_is_found(sampled, lms
     with pytest.raises(LmsiError, match=told):
         candidates_of(run, model)
     model.unlink()
-    refused(lmsi("train", "r"), f"{model}: ", hint="`lmsi sample r/questions.jsonl -m")
+    hint = "`lmsi sample r/questions.jsonl -m MODEL -o r -n 2`"
+    refused(lmsi("train", "r"), f"{model}: ", hint=hint)
     (sampled / "moved.gguf").symlink_to(one_block)
     again = SAMPLE.replace("q.jsonl", "r/questions.jsonl").replace("m.gguf", "moved.gguf")
     assert "4 (0 new)" in works(*again.split()).stdout
