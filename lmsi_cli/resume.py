@@ -8,7 +8,7 @@ questions, the same model and the same settings; if one differs, the user is tol
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, KeysView, Sequence
+from collections.abc import Callable, Collection, Container, KeysView, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,13 +66,14 @@ def drawn_paths(file: Path, each: Callable[[Sampled], None] | None = None) -> Dr
     return drawn
 
 
-def keep_questions(file: Path, questions: Sequence[Question], sampled: Container[str]) -> None:
+def keep_questions(file: Path, questions: Sequence[Question], sampled: Collection[str]) -> None:
     """Add questions to the run's own copy, so that later stages need no other file.
 
     A question may change its text as long as it has no paths; ``sampled`` holds the ids of those
-    that have some. LmsiError: a sampled question has another text than in the copy.
+    that have some. Without any, the copy of an earlier call that drew nothing does not count.
+    LmsiError: a sampled question has another text than in the copy.
     """
-    known = {q.id: q for q in read_records(file, Question)} if file.exists() else {}
+    known = {q.id: q for q in read_records(file, Question)} if sampled and file.exists() else {}
     for q in questions:
         if q.id in sampled and known.get(q.id, q).question != q.question:
             hint = "give it a new id, start over with `--overwrite`, or use another folder"

@@ -70,9 +70,11 @@ def test_more_paths_or_questions_extend_and_fewer_take_nothing_away(tmp_path):
 
 def test_what_failed_at_first_may_be_corrected_until_it_has_paths(tmp_path):
     """The first call may have failed just because of a setting or of this question's text."""
-    interrupted([0], partial(sampled, tmp_path, SampleConfig(max_tokens=4000)))
+    mistaken = [Question(id="typo", question="What is 3 minsu 3?")]
+    interrupted([0], partial(sampled, tmp_path, SampleConfig(max_tokens=4000), questions=mistaken))
     interrupted([9], partial(sampled, tmp_path, SampleConfig(paths=3)))  # none of q3
     sampled(tmp_path, questions=[*QUESTIONS[:3], Question(id="q3", question="What is 3 plus 3?")])
+    assert "typo" not in {q.id for q in read_records(RunDir(tmp_path).questions, Question)}
     before = tree(tmp_path)
     with pytest.raises(LmsiError, match=r"question 'q3' has another text than in .*questions") as e:
         sampled(tmp_path)
