@@ -76,6 +76,7 @@ def train(  # noqa: PLR0913 - one parameter per flag
     folder = RunDir(run)
     if not force:
         who = f" --student {quote(student)}" if student else " --null" if null else ""
+        who += f" -o {RunDir(out).typed}" if out else ""
         permit(folder, f"lmsi train {folder.typed}{who} --force")
     with watched(quiet, None) as progress:
         taught = control(folder) if null else enrolled(folder, student, out, settings, progress)

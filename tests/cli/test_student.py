@@ -58,8 +58,8 @@ def test_bad_wishes_cost_nothing(teacher, folder, lmsi, flags, words, hint):
 def test_a_run_that_kept_nothing_or_has_no_votes_cannot_teach(teacher, lmsi):
     command = ("train", "r", "--student", "tinymath")
     lmsi("vote", "r", "--min-votes", 9)
-    hint = "lmsi train r --student tinymath --force"
-    refused(lmsi(*command), "the verdict is not to train", hint=hint)
+    hint = "lmsi train r --student tinymath -o s --force"
+    refused(lmsi(*command, "-o", "s"), "the verdict is not to train", hint=hint)
     teacher.votes.unlink()
     refused(lmsi(*command, "--force"), "r/votes.jsonl: no such file", hint="`lmsi vote r`")
     assert not Path("r/students").exists()
