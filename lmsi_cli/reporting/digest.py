@@ -72,23 +72,17 @@ class Series(Record, frozen=True, kw_only=True):
     y: tuple[float, ...]
 
 
-class Chart(Record, frozen=True, kw_only=True):
-    """Curves over one axis, for the page alone; a table holds their outcome."""
-
-    title: str
-    series: tuple[Series, ...]
-    x_label: str
-    y_label: str
-
-
 class Section(Record, frozen=True):
-    """A part of the report; ``key`` names it in links."""
+    """A part of the report; ``key`` names it in links.
+
+    ``losses`` by the step of training are drawn on the page alone; a table holds their outcome.
+    """
 
     key: str
     title: str
     lines: Sequence[str] = ()
     sheets: Sequence[Sheet] = ()
-    chart: Chart | None = None
+    losses: tuple[Series, ...] = ()
 
 
 class Step(Record, frozen=True):
@@ -255,12 +249,12 @@ def _environment() -> jinja2.Environment:
     return env
 
 
-def plot(chart: Chart) -> dict[str, list[Any]]:
+def plot(losses: Sequence[Series]) -> dict[str, list[Any]]:
     """A chart in pixels: the ends of both axes with their names, and each series' points."""
-    x_ends, x = _axis([v for s in chart.series for v in s.x], LEFT, RIGHT)
-    y_ends, y = _axis([v for s in chart.series for v in s.y], BOTTOM, TOP)
+    x_ends, x = _axis([v for s in losses for v in s.x], LEFT, RIGHT)
+    y_ends, y = _axis([v for s in losses for v in s.y], BOTTOM, TOP)
     points = []
-    for s in chart.series:
+    for s in losses:
         # a lone point, given twice, is a line without length, whose round ends show a dot
         places = [f"{x(a):.1f},{y(b):.1f}" for a, b in zip(s.x, s.y, strict=True)]
         points.append(" ".join(places if len(places) > 1 else 2 * places))

@@ -17,7 +17,7 @@ from typing import Any
 from lmsi_cli.formats import NONE, percent, with_interval
 from lmsi_cli.records import Interval
 from lmsi_cli.reporting.comparison import holm_corrected, pairs_between
-from lmsi_cli.reporting.digest import Chart, Section, Series, Sheet, bars
+from lmsi_cli.reporting.digest import Section, Series, Sheet, bars
 from lmsi_cli.reporting.evaluation import changes_sheet
 from lmsi_cli.reporting.results import Evaluation, Pair
 from lmsi_cli.rounds import By, Rounds
@@ -127,13 +127,12 @@ def training_section(
         for name, points in curves.items()
         if points
     )
-    chart = Chart(title="Loss", series=series, x_label="step", y_label="loss, nats a token")
     return Section(
         "training",
         "Training",
         lines=[] if result else [f"Not finished: {len(losses):,} steps so far."],
         sheets=[training_sheet(result)] if result else [],
-        chart=chart if series else None,
+        losses=series,
     )
 
 
