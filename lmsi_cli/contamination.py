@@ -63,8 +63,7 @@ def check_apart(
     asked = [(q.id, same_words(q.question)) for q in questions]
     for name, exam in exams.items():
         known = {same_words(q.question) for q in exam}
-        found = [question_id for question_id, words in asked if words in known]
-        if found:
+        if found := [question_id for question_id, words in asked if words in known]:
             more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
             named = f"{', '.join(found[:NAMED])}{more}"
             raise LmsiError(

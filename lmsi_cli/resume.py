@@ -19,6 +19,7 @@ from lmsi_cli.records import Question
 from lmsi_cli.run_folder import ORIGIN, RunDir, as_toml, sha256_file
 
 ANEW = "lmsi train RUN --overwrite"  # with `lmsi run`, --overwrite would discard the paths, too
+Values = dict[str, Any]
 HASH = "_sha256"  # ends the name of a setting that holds the hash of a file
 MOST = 1 << 16  # runs use path numbers below this; a file edited by hand may hold others
 
@@ -83,11 +84,7 @@ def keep_questions(file: Path, questions: Sequence[Question], sampled: Collectio
 
 
 def check_same(
-    saved: dict[str, Any],
-    now: dict[str, Any],
-    what: str,
-    free: Container[str] = (),
-    anew: str = "--overwrite",
+    saved: Values, now: Values, what: str, free: Container[str] = (), anew: str = "--overwrite"
 ) -> None:
     """Refuse to resume a run folder with other settings than it was begun with.
 
@@ -113,7 +110,7 @@ def _names(key: str) -> list[str]:
     return [f"{stem}_name", f"{stem}_file", stem]
 
 
-def _difference(key: str, old: dict[str, Any], new: dict[str, Any]) -> str:
+def _difference(key: str, old: Values, new: Values) -> str:
     """How a setting differs; files are shown by name, since a hash tells a person nothing."""
     label = key.removesuffix(HASH)
     before, now = ("not set" if s.get(key, []) == [] else s[key] for s in (old, new))

@@ -93,8 +93,6 @@ def generation_sheets(g: Generation) -> list[Sheet]:
 
 def next_step(g: Generation, folder: str) -> str:
     """Name the next command; if there are fewer questions than asked for, say so first."""
-    short = ""
-    if g.kept < g.wanted:
-        short = f"{g.kept} of {g.wanted} questions: {ENDED[g.ended]}\n"
+    short = f"{g.kept} of {g.wanted} questions: {ENDED[g.ended]}\n" if g.kept < g.wanted else ""
     flags = f"--min-share {g.min_share:g} --min-votes {g.min_votes}"  # keep the same questions
     return f"{short}next: lmsi vote {folder} {flags}"

@@ -118,13 +118,11 @@ def check_place(place: Path, overwrite: bool) -> None:
     A trained adapter's folder has an ``lmsi.json``, too.
     """
     note = place / ORIGIN
-    ours = note.is_file() and "export" in read_object(note)
-    if not place.exists() or (overwrite and ours):
-        return
-    if ours:
+    if place.exists() and not (note.is_file() and "export" in read_object(note)):
+        raise LmsiError(f"{place}: is there already, and no export", "choose another --out")
+    if place.exists() and not overwrite:
         hint = "replace it with --overwrite, or choose another --out"
         raise LmsiError(f"{place}: is there already", hint)
-    raise LmsiError(f"{place}: is there already, and no export", "choose another --out")
 
 
 class _Exporter:

@@ -147,10 +147,9 @@ def import_samples(run: RunDir, source: str, settings: EvalConfig) -> tuple[Eval
     """
     samples, name = read_samples(source)[: settings.limit or None], set_name(source)
     layout, file = split_source(source)
-    if settings.task != DEFAULT_TASK or layout is not None:
-        task = load_task(layout if settings.task == DEFAULT_TASK and layout else settings.task)
-    else:
-        task = task_of(run) if "sample" in run.load_settings() else load_task(GENERIC_TASK)
+    named = layout if settings.task == DEFAULT_TASK else settings.task
+    own = not named and "sample" in run.load_settings()
+    task = task_of(run) if own else load_task(named or GENERIC_TASK)
     questions = [s.question for s in samples]
     gold = gold_answers(questions, task)
     paths = max(len(s.texts) for s in samples)

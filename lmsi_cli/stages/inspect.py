@@ -142,9 +142,8 @@ def _sampled(run: RunDir) -> str | None:
         return f"a student of {File(teacher['model']).name}, by the votes of {teacher['run']}"
     if not run.paths.exists():
         return None
-    asked = run.load_settings().get("sample", {}).get("paths", 0)
-    questions = _lines(run.questions) if run.questions.exists() else 0
-    drawn = _lines(run.paths)  # perhaps more than the last call asked for
+    asked = run.load_settings().get("sample", {}).get("paths", 0)  # perhaps fewer than there are
+    drawn, questions = _lines(run.paths), _lines(run.questions) if run.questions.exists() else 0
     return f"{drawn:,} of {max(drawn, questions * asked):,} paths of {questions:,} questions"
 
 

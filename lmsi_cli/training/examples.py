@@ -34,8 +34,7 @@ def check(run: RunDir, config: TrainConfig) -> None:
         why = ", and --loss scpo trains on its pairs" if pairs else ""
         raise LmsiError(f"{file}: no such file{why}", hint=f"run `lmsi vote {run.typed}` first")
     if not pairs and not file.stat().st_size:
-        hint = "loosen the filters of `lmsi vote`"
-        raise LmsiError(f"{file}: nothing to train on: 0 examples", hint)
+        raise LmsiError(f"{file}: nothing to train on", "loosen the filters of `lmsi vote`")
     if pairs and not count_pairs(run):
         raise LmsiError(
             f"{run.pairs}: no preference pairs: no question has a sure winner and a path of "
@@ -46,11 +45,10 @@ def check(run: RunDir, config: TrainConfig) -> None:
 
 
 def read(run: RunDir, config: TrainConfig) -> Sequence[Example]:
-    """Read the examples or the pairs; LmsiError as ``check``."""
-    check(run, config)
-    if config.loss != "scpo":
-        return list(read_records(run.train, TrainExample))
-    return list(read_records(run.pairs, Preference))
+    """Read the examples or the pairs; LmsiError: a line is none."""
+    if config.loss == "scpo":
+        return list(read_records(run.pairs, Preference))
+    return list(read_records(run.train, TrainExample))
 
 
 def count_pairs(run: RunDir) -> int:

@@ -186,12 +186,8 @@ def _material(
     units, dropped = data.tokenize(trained, codec, limit)
     left_out = f"{dropped} of {len(trained)} examples are longer than {limit} tokens"
     if not units:
-        raise LmsiError(
-            f"nothing to train on: {left_out if examples else '0 examples'}",
-            hint="raise --max-length as far as the model's context goes"
-            if examples
-            else "loosen the filters of `lmsi vote`",
-        )
+        hint = "raise --max-length as far as the model's context goes"
+        raise LmsiError(f"nothing to train on: {left_out}", hint)
     if dropped:
         progress.say(f"{left_out} and left out")
     held = one_each(chosen(apart))
